@@ -1,0 +1,2 @@
+//! push-host.
+fn main() {}

@@ -1,0 +1,2 @@
+//! push.
+fn main() {}
