@@ -1,0 +1,442 @@
+//! Checked names. A value of these types is safe as a path component, in a unit, in nginx and in
+//! nftables, because its grammar leaves nothing to escape; nothing else may be used as a name.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest name, in bytes. `useradd` refuses longer ones (32), and app names become users.
+pub const NAME_BYTES_MAX: usize = 32;
+
+/// The longest unit name, in bytes (`UNIT_NAME_MAX` of systemd, less the final NUL).
+pub const UNIT_BYTES_MAX: usize = 255;
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing is there.
+    #[error("a {kind} cannot be empty")]
+    Empty {
+        /// What the text was meant to be.
+        kind: &'static str,
+    },
+    /// More bytes than the things behind the name can carry.
+    #[error("a {kind} has at most {max} bytes, this one has {found}")]
+    TooLong {
+        /// What the text was meant to be.
+        kind: &'static str,
+        /// The limit in bytes.
+        max: usize,
+        /// What was found, in bytes.
+        found: usize,
+    },
+    /// A character outside the grammar.
+    #[error("{found:?} cannot stand in a {kind}: {grammar}")]
+    Character {
+        /// What the text was meant to be.
+        kind: &'static str,
+        /// The first character that does not fit.
+        found: char,
+        /// The grammar in words.
+        grammar: &'static str,
+    },
+    /// The name is one that the system or push itself uses.
+    #[error("{name:?} is reserved: {why}")]
+    Reserved {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        why: &'static str,
+    },
+}
+
+const LOWER: &str = "use a-z, 0-9 and '-', starting with a letter, not ending in '-'";
+const FILE: &str = "use letters, digits, '.', '_' and '-', starting with a letter or a digit";
+const UNIT: &str = "use letters, digits and ':_.@-', ending in .service, .socket, .timer, .target, .path or .mount";
+
+/// Names that belong to the system's own users, units or folders.
+const RESERVED: &[&str] = &[
+    "adm",
+    "audio",
+    "backup",
+    "bin",
+    "cron",
+    "current",
+    "daemon",
+    "dbus",
+    "disk",
+    "docker",
+    "games",
+    "generations",
+    "getty",
+    "irc",
+    "kmem",
+    "list",
+    "lp",
+    "mail",
+    "man",
+    "messagebus",
+    "mysql",
+    "network",
+    "networking",
+    "news",
+    "nftables",
+    "nginx",
+    "nobody",
+    "nogroup",
+    "polkit",
+    "postgres",
+    "proxy",
+    "push",
+    "push-host",
+    "redis",
+    "releases",
+    "root",
+    "shadow",
+    "shared",
+    "shutdown",
+    "ssh",
+    "sshd",
+    "staff",
+    "sudo",
+    "sync",
+    "sys",
+    "syslog",
+    "tty",
+    "users",
+    "utmp",
+    "uucp",
+    "video",
+    "www-data",
+];
+
+fn lower(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, NAME_BYTES_MAX)?;
+    let wrong = |(at, c): &(usize, char)| match c {
+        'a'..='z' => false,
+        '0'..='9' => *at == 0,
+        '-' => *at == 0 || at + 1 == text.len(),
+        _ => true,
+    };
+    first_wrong(kind, text, LOWER, wrong)?;
+    let reserved = |why| {
+        Err(NameError::Reserved {
+            name: text.to_owned(),
+            why,
+        })
+    };
+    if RESERVED.contains(&text) {
+        return reserved("the system or push itself uses it");
+    }
+    if text.starts_with("systemd-") {
+        return reserved("names that start with systemd- are systemd's");
+    }
+    Ok(())
+}
+
+fn file(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, NAME_BYTES_MAX * 2)?;
+    first_wrong(kind, text, FILE, |(at, c)| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => false,
+        '.' | '_' | '-' => *at == 0,
+        _ => true,
+    })
+}
+
+fn unit(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, UNIT_BYTES_MAX)?;
+    first_wrong(kind, text, UNIT, |(at, c)| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => false,
+        ':' | '_' | '.' | '@' | '-' => *at == 0,
+        _ => true,
+    })?;
+    let (stem, suffix) = text.rsplit_once('.').unwrap_or((text, ""));
+    if !matches!(
+        suffix,
+        "service" | "socket" | "timer" | "target" | "path" | "mount"
+    ) || stem.is_empty()
+    {
+        return Err(NameError::Character {
+            kind,
+            found: text.chars().last().unwrap_or('.'),
+            grammar: UNIT,
+        });
+    }
+    let stem = stem.split('@').next().unwrap_or(stem);
+    if RESERVED.contains(&stem) || stem.starts_with("systemd-") {
+        return Err(NameError::Reserved {
+            name: text.to_owned(),
+            why: "it is a unit of the system",
+        });
+    }
+    Ok(())
+}
+
+fn length(kind: &'static str, text: &str, max: usize) -> Result<(), NameError> {
+    match text.len() {
+        0 => Err(NameError::Empty { kind }),
+        found if found > max => Err(NameError::TooLong { kind, max, found }),
+        _ => Ok(()),
+    }
+}
+
+fn first_wrong(
+    kind: &'static str,
+    text: &str,
+    grammar: &'static str,
+    wrong: impl Fn(&(usize, char)) -> bool,
+) -> Result<(), NameError> {
+    match text.char_indices().find(wrong) {
+        Some((_, found)) => Err(NameError::Character {
+            kind,
+            found,
+            grammar,
+        }),
+        None => Ok(()),
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// What such a name is called in messages.
+            pub const KIND: &'static str = $kind;
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                $check($kind, text)?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a slice on its hosts.
+    ProjectName, "project name", lower
+);
+name!(
+    /// The name of an app; also of its user, its folder under `/srv` and the stem of its units.
+    AppName, "app name", lower
+);
+name!(
+    /// A system user or group that push may create or give files to. Unlike an app it may be one
+    /// of the system's own, such as `www-data`.
+    UserName, "user name", user
+);
+name!(
+    /// The file name of a secret, of a credential, or of a shared folder's last component.
+    FileName, "file name", file
+);
+name!(
+    /// The name of a systemd unit with its suffix, such as `api.service`.
+    UnitName, "unit name", unit
+);
+name!(
+    /// A release's id, `<UTC time>-<git sha>` with `-dirty`: see [`ReleaseId::KIND`]'s grammar.
+    ReleaseId, "release id", file
+);
+name!(
+    /// One run of one transaction; chosen at random by the laptop, compared by the host.
+    TransactionId, "transaction id", file
+);
+
+fn user(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, NAME_BYTES_MAX)?;
+    first_wrong(kind, text, LOWER, |(at, c)| match c {
+        'a'..='z' | '_' => false,
+        '0'..='9' => *at == 0,
+        '-' => *at == 0 || at + 1 == text.len(),
+        _ => true,
+    })
+}
+
+impl UserName {
+    /// The user that owns what nobody else needs to read.
+    pub fn root() -> Self {
+        Self("root".to_owned())
+    }
+
+    /// The user that nginx's workers run as on Debian and Ubuntu.
+    pub fn nginx() -> Self {
+        Self("www-data".to_owned())
+    }
+}
+
+impl From<&AppName> for UserName {
+    fn from(app: &AppName) -> Self {
+        // Every app name satisfies the user grammar: it is the narrower one.
+        Self(app.0.clone())
+    }
+}
+
+impl UnitName {
+    /// The service of an app.
+    pub fn service(app: &AppName) -> Self {
+        Self(format!("{app}.service"))
+    }
+
+    /// The unit's type: what follows the last dot.
+    pub fn suffix(&self) -> &str {
+        self.0.rsplit_once('.').map_or("", |(_, suffix)| suffix)
+    }
+
+    /// What precedes the last dot.
+    pub fn stem(&self) -> &str {
+        self.0
+            .rsplit_once('.')
+            .map_or(self.as_str(), |(stem, _)| stem)
+    }
+
+    /// Whether this is a template that only instances of can run (`name@.service`).
+    pub fn is_template(&self) -> bool {
+        self.stem().ends_with('@')
+    }
+}
+
+/// The number of a generation on one host. They rise by one; order is by number, never by clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GenerationId(pub u64);
+
+impl GenerationId {
+    /// The state of a host before its first push: no generation at all.
+    pub const NONE: Self = Self(0);
+
+    /// Whether this is the state before the first push.
+    pub fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+}
+
+impl fmt::Display for GenerationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for GenerationId {
+    type Err = std::num::ParseIntError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_from_outside_cannot_leave_its_folder_or_its_line() {
+        for hostile in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "a b",
+            "-x",
+            "x-",
+            "x\n",
+            "%d",
+            "$HOME",
+            "a;b",
+            "a}b",
+            "\u{1b}[31m",
+            "A",
+            "current",
+            "ssh",
+            "systemd-x",
+            "é",
+            "x\\x2d",
+            "1a",
+        ] {
+            assert!(hostile.parse::<AppName>().is_err(), "{hostile:?}");
+            assert!(hostile.parse::<ProjectName>().is_err(), "{hostile:?}");
+        }
+        assert!("a".repeat(33).parse::<AppName>().is_err());
+        assert!("api-2".parse::<AppName>().is_ok());
+    }
+
+    #[test]
+    fn a_unit_name_has_a_type_and_is_not_one_of_the_systems() {
+        for hostile in [
+            "api",
+            ".service",
+            "../a.service",
+            "a b.service",
+            "a.service.d",
+            "ssh.service",
+            "systemd-x.service",
+            "%i.service",
+            "-a.service",
+        ] {
+            assert!(hostile.parse::<UnitName>().is_err(), "{hostile:?}");
+        }
+        for good in [
+            "api.service",
+            "api@.service",
+            "api-clean.timer",
+            "api.socket",
+        ] {
+            assert!(good.parse::<UnitName>().is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_read_from_json_is_checked_too() {
+        assert!(serde_json::from_str::<AppName>("\"../etc\"").is_err());
+        assert!(serde_json::from_str::<ReleaseId>("\"..\"").is_err());
+    }
+}
