@@ -5,13 +5,33 @@
 //! | [`name`] | checked names: a value of these types can be a path component, a unit name, an nftables identifier |
 //! | [`path`] | checked paths: relative inside a tree, absolute on a host |
 //! | [`digest`] | SHA-256 of contents |
+//! | [`encode`] | typed encoders for values that go into systemd units and environment files |
+//! | [`tree`] | the listing of a release: files, directories, links |
+//! | [`firewall`] | rules, and the one nftables file that a host's rules make |
+//! | [`health`] | what makes a release healthy |
+//! | [`manifest`] | what one generation declares, slice by slice |
+//! | [`effect`] | what must be run when one manifest follows another |
+//! | [`facts`] | what a host says of itself |
+//! | [`journal`] | the states of a transaction and the records that the host keeps of them |
+//! | [`message`] | requests and replies |
+//! | [`frame`] | how messages and contents become bytes |
 //!
-//! A new request is added in `message`; a new kind of declared thing in `manifest`, and then the
-//! compiler names every place that must learn of it, `effect` first.
+//! A new request is added in [`message`]; a new kind of declared thing in [`manifest`], and then the
+//! compiler names every place that must learn of it, [`effect`] first.
 
 pub mod digest;
+pub mod effect;
+pub mod encode;
+pub mod facts;
+pub mod firewall;
+pub mod frame;
+pub mod health;
+pub mod journal;
+pub mod manifest;
+pub mod message;
 pub mod name;
 pub mod path;
+pub mod tree;
 
 /// The version of the conversation. A host that speaks a later one is left alone.
 pub const PROTOCOL: u16 = 1;

@@ -164,13 +164,6 @@ fn unit(kind: &'static str, text: &str) -> Result<(), NameError> {
             grammar: UNIT,
         });
     }
-    let stem = stem.split('@').next().unwrap_or(stem);
-    if RESERVED.contains(&stem) || stem.starts_with("systemd-") {
-        return Err(NameError::Reserved {
-            name: text.to_owned(),
-            why: "it is a unit of the system",
-        });
-    }
     Ok(())
 }
 
@@ -339,6 +332,13 @@ impl UnitName {
             .map_or(self.as_str(), |(stem, _)| stem)
     }
 
+    /// Whether the unit is one of the system's own: push may restart such a unit after changing a
+    /// file that it reads, but never declares it.
+    pub fn is_the_systems(&self) -> bool {
+        let stem = self.stem().split('@').next().unwrap_or_default();
+        RESERVED.contains(&stem) || stem.starts_with("systemd-")
+    }
+
     /// Whether this is a template that only instances of can run (`name@.service`).
     pub fn is_template(&self) -> bool {
         self.stem().ends_with('@')
@@ -410,15 +410,15 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_name_has_a_type_and_is_not_one_of_the_systems() {
+    fn a_unit_name_has_a_type_and_the_systems_own_are_known() {
+        assert!("ssh.service".parse::<UnitName>().unwrap().is_the_systems());
+        assert!(!"api.service".parse::<UnitName>().unwrap().is_the_systems());
         for hostile in [
             "api",
             ".service",
             "../a.service",
             "a b.service",
             "a.service.d",
-            "ssh.service",
-            "systemd-x.service",
             "%i.service",
             "-a.service",
         ] {

@@ -1,0 +1,478 @@
+//! What must be run on a host when one manifest follows another. The laptop prints this list in the
+//! plan, the host carries it out, and taking back is the same function with its arguments swapped:
+//! so what the plan says is what happens.
+//!
+//! A new kind of declared thing is added here with the effect that makes it take hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{Manifest, OnChange, OnRelease, Reader, Runs, Unit};
+use crate::name::{AppName, UnitName};
+use crate::path::HostPath;
+
+/// One thing to run. The order of the variants is the order in which they run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Stop a unit that is no longer declared, while systemd still knows its old text.
+    Stop(UnitName),
+    /// Open the generation's secrets into `/run/push/secrets` and remove the files of others.
+    OpenSecrets,
+    /// Let systemd read its units again.
+    DaemonReload,
+    /// Set the kernel's parameters again.
+    Sysctl,
+    /// Replace `table inet push` by the generation's.
+    LoadFirewall,
+    /// Remove `table inet push`: no slice declares a firewall.
+    RemoveFirewall,
+    /// Restart a socket; its service is stopped for it and started again by the next effects.
+    RestartSocket(UnitName),
+    /// Restart a unit, or start it when it does not run.
+    Restart(UnitName),
+    /// Tell a unit to reload, or start it when it does not run.
+    Reload(UnitName),
+    /// Restart a unit that push does not declare, if it runs.
+    RestartForeign(UnitName),
+    /// Reload a unit that push does not declare, if it runs.
+    ReloadForeign(UnitName),
+    /// Reload nginx, and see that new workers serve this generation.
+    ReloadNginx,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stop(unit) => write!(f, "stop {unit}"),
+            Self::OpenSecrets => f.write_str("open secrets"),
+            Self::DaemonReload => f.write_str("reload systemd's units"),
+            Self::Sysctl => f.write_str("set kernel parameters"),
+            Self::LoadFirewall => f.write_str("load the firewall"),
+            Self::RemoveFirewall => f.write_str("remove the firewall"),
+            Self::RestartSocket(unit) | Self::Restart(unit) | Self::RestartForeign(unit) => {
+                write!(f, "restart {unit}")
+            }
+            Self::Reload(unit) | Self::ReloadForeign(unit) => write!(f, "reload {unit}"),
+            Self::ReloadNginx => f.write_str("reload nginx"),
+        }
+    }
+}
+
+/// What has to be run when `to` takes the place of `from`, in order. Empty when nothing that is
+/// held in memory differs.
+pub fn effects(from: &Manifest, to: &Manifest) -> Vec<Effect> {
+    let mut all = BTreeSet::new();
+    units(from, to, &mut all);
+    files(from, to, &mut all);
+    secrets(from, to, &mut all);
+    if from.nftables() != to.nftables() {
+        all.insert(if to.firewall().is_some() {
+            Effect::LoadFirewall
+        } else {
+            Effect::RemoveFirewall
+        });
+    }
+    if from.sites() != to.sites() {
+        all.insert(Effect::ReloadNginx);
+    }
+    // A restart includes what a reload would do.
+    let restarted: BTreeSet<UnitName> = all
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Restart(unit) | Effect::RestartForeign(unit) => Some(unit.clone()),
+            _ => None,
+        })
+        .collect();
+    all.retain(|effect| !matches!(effect, Effect::Reload(unit) | Effect::ReloadForeign(unit) if restarted.contains(unit)));
+    all.into_iter().collect()
+}
+
+fn units(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
+    let (old, new) = (from.units(), to.units());
+    for &unit in old.keys().filter(|unit| !new.contains_key(*unit)) {
+        all.extend([Effect::Stop(unit.clone()), Effect::DaemonReload]);
+    }
+    let changed_apps = changed_apps(from, to);
+    for (&name, &unit) in &new {
+        let before = old.get(name).copied();
+        if before
+            .is_none_or(|before| before.digest != unit.digest || before.wanted_by != unit.wanted_by)
+        {
+            all.insert(Effect::DaemonReload);
+        }
+        let rewritten =
+            before.is_none_or(|before| before.digest != unit.digest || before.runs != unit.runs);
+        if rewritten {
+            all.extend(rewritten_effect(name, unit));
+        } else if changed_apps.contains(&unit.app) {
+            all.extend(release_effect(name, unit));
+        }
+    }
+}
+
+/// The apps whose processes hold something old: another release, or another secret.
+fn changed_apps<'a>(from: &'a Manifest, to: &'a Manifest) -> BTreeSet<&'a AppName> {
+    let old = from.apps();
+    let released = to.apps().into_iter().filter(|(name, app)| {
+        old.get(name)
+            .is_none_or(|before| before.release != app.release || before.user != app.user)
+    });
+    let told = changed_secrets(from, to)
+        .into_iter()
+        .filter(|(_, reader)| *reader == Reader::App);
+    released
+        .map(|(name, _)| name)
+        .chain(told.map(|(app, _)| app))
+        .collect()
+}
+
+/// What runs on demand takes its new text and release when it is called for next.
+fn rewritten_effect(name: &UnitName, unit: &Unit) -> Option<Effect> {
+    match unit.runs {
+        Runs::OnDemand => None,
+        Runs::Always if name.suffix() == "socket" => Some(Effect::RestartSocket(name.clone())),
+        Runs::Always => Some(Effect::Restart(name.clone())),
+    }
+}
+
+fn release_effect(name: &UnitName, unit: &Unit) -> Option<Effect> {
+    match (unit.runs, unit.on_release) {
+        (Runs::OnDemand, _) | (Runs::Always, OnRelease::Nothing) => None,
+        (Runs::Always, OnRelease::Restart) => Some(Effect::Restart(name.clone())),
+        (Runs::Always, OnRelease::Reload) => Some(Effect::Reload(name.clone())),
+    }
+}
+
+fn files(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
+    let (old, new) = (from.files(), to.files());
+    for path in changed_keys(&old, &new) {
+        for file in [old.get(path), new.get(path)].into_iter().flatten() {
+            all.extend(file_effect(&file.on_change, to));
+        }
+    }
+}
+
+fn file_effect(on_change: &OnChange, to: &Manifest) -> Vec<Effect> {
+    let ours = |unit: &UnitName| to.units().contains_key(unit);
+    match on_change {
+        OnChange::Nothing => vec![],
+        OnChange::Restart(unit) if ours(unit) => {
+            vec![Effect::DaemonReload, Effect::Restart(unit.clone())]
+        }
+        // The file may be a drop-in of the unit, so systemd reads it before the restart.
+        OnChange::Restart(unit) => vec![Effect::DaemonReload, Effect::RestartForeign(unit.clone())],
+        OnChange::Reload(unit) if ours(unit) => vec![Effect::Reload(unit.clone())],
+        OnChange::Reload(unit) => vec![Effect::ReloadForeign(unit.clone())],
+        OnChange::DaemonReload => vec![Effect::DaemonReload],
+        OnChange::Sysctl => vec![Effect::Sysctl],
+    }
+}
+
+fn secrets(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
+    let (old, new) = (from.secrets(), to.secrets());
+    if old.keys().ne(new.keys()) {
+        all.insert(Effect::OpenSecrets);
+    }
+    for (_, reader) in changed_secrets(from, to) {
+        all.insert(Effect::OpenSecrets);
+        match reader {
+            Reader::Nginx => drop(all.insert(Effect::ReloadNginx)),
+            // The app's units are restarted with it, see `changed_apps`.
+            Reader::App | Reader::Nobody => {}
+        }
+    }
+}
+
+/// The apps with a secret that is new or has other content, and who has to be told.
+fn changed_secrets<'a>(from: &'a Manifest, to: &'a Manifest) -> Vec<(&'a AppName, Reader)> {
+    let old = from.secrets();
+    to.secrets()
+        .into_iter()
+        .filter(|(key, secret)| {
+            old.get(key)
+                .is_none_or(|before| !before.same_content(secret))
+        })
+        .map(|((app, _), secret)| (app, secret.reader))
+        .collect()
+}
+
+fn changed_keys<'a, K: Ord + ?Sized, V: PartialEq>(
+    old: &BTreeMap<&'a K, V>,
+    new: &BTreeMap<&'a K, V>,
+) -> BTreeSet<&'a K> {
+    old.keys()
+        .chain(new.keys())
+        .copied()
+        .filter(|key| old.get(key) != new.get(key))
+        .collect()
+}
+
+/// Why a switch could lock the operator out; such a one is confirmed over a new connection.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    /// What is let in changes.
+    Firewall,
+    /// A file changes that decides who gets in, or how packets travel.
+    File(HostPath),
+}
+
+impl fmt::Display for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Firewall => f.write_str("the firewall changes"),
+            Self::File(path) => write!(f, "{path} changes who can get in"),
+        }
+    }
+}
+
+/// Folders and files that decide who gets in, or how packets travel.
+const RISKY: &[&str] = &[
+    "/etc/ssh/",
+    "/etc/pam.d/",
+    "/etc/security/",
+    "/etc/sudoers",
+    "/etc/network/",
+    "/etc/netplan/",
+    "/etc/systemd/network/",
+    "/etc/systemd/system/ssh",
+    "/etc/sysctl.d/",
+    "/etc/sysctl.conf",
+    "/etc/nftables",
+    "/etc/hosts.",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/group",
+];
+
+/// What of the change from `from` to `to` could lock the operator out.
+pub fn risks(from: &Manifest, to: &Manifest) -> BTreeSet<Risk> {
+    let mut all = BTreeSet::new();
+    if from.nftables() != to.nftables() {
+        all.insert(Risk::Firewall);
+    }
+    let risky = |path: &&HostPath| RISKY.iter().any(|prefix| path.as_str().starts_with(prefix));
+    all.extend(
+        changed_keys(&from.files(), &to.files())
+            .into_iter()
+            .filter(risky)
+            .cloned()
+            .map(Risk::File),
+    );
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::firewall::{Firewall, Ports, Protocol, Rule};
+    use crate::manifest::{App, File, Placed, Provenance, Secret, Slice, Text};
+    use crate::name::{ProjectName, UserName};
+
+    fn app(release: &str) -> App {
+        App {
+            release: release.parse().unwrap(),
+            tree: Digest::of(release),
+            size: 1,
+            user: "api".parse().unwrap(),
+            shared: BTreeSet::new(),
+            ports: BTreeSet::new(),
+            health: None,
+        }
+    }
+
+    fn unit(text: &str, runs: Runs, on_release: OnRelease) -> Unit {
+        Unit {
+            digest: Digest::of(text),
+            app: "api".parse().unwrap(),
+            wanted_by: BTreeSet::new(),
+            runs,
+            on_release,
+        }
+    }
+
+    fn secret(content: &str, reader: Reader) -> Secret {
+        let digest = Digest::of(content);
+        Secret {
+            sealed: digest,
+            source: digest,
+            fingerprint: digest,
+            recipient: digest,
+            owner: UserName::root(),
+            reader,
+        }
+    }
+
+    fn slice() -> Slice {
+        let mut slice = Slice::default();
+        slice.apps.insert("api".parse().unwrap(), app("r1"));
+        slice.units.insert(
+            "api.service".parse().unwrap(),
+            unit("s", Runs::Always, OnRelease::Restart),
+        );
+        slice.units.insert(
+            "api.socket".parse().unwrap(),
+            unit("k", Runs::Always, OnRelease::Nothing),
+        );
+        slice.units.insert(
+            "api-job.service".parse().unwrap(),
+            unit("j", Runs::OnDemand, OnRelease::Nothing),
+        );
+        slice.sites.insert(
+            "api".parse().unwrap(),
+            Text {
+                digest: Digest::of("site"),
+            },
+        );
+        slice
+    }
+
+    fn manifest(slice: Slice) -> Manifest {
+        let mut manifest = Manifest::empty();
+        let project: ProjectName = "shop".parse().unwrap();
+        manifest.slices.insert(
+            project,
+            Placed {
+                slice,
+                provenance: Provenance::default(),
+            },
+        );
+        manifest
+    }
+
+    fn shown(from: Slice, to: Slice) -> Vec<String> {
+        effects(&manifest(from), &manifest(to))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn nothing_changed_runs_nothing() {
+        assert_eq!(shown(slice(), slice()), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_release_restarts_its_service_and_nothing_else() {
+        let mut to = slice();
+        to.apps.insert("api".parse().unwrap(), app("r2"));
+        assert_eq!(shown(slice(), to), ["restart api.service"]);
+    }
+
+    #[test]
+    fn a_first_push_starts_everything_and_a_removal_stops_it() {
+        assert_eq!(
+            shown(Slice::default(), slice()),
+            [
+                "reload systemd's units",
+                "restart api.socket",
+                "restart api.service",
+                "reload nginx"
+            ]
+        );
+        assert_eq!(
+            shown(slice(), Slice::default()),
+            [
+                "stop api-job.service",
+                "stop api.service",
+                "stop api.socket",
+                "reload systemd's units",
+                "reload nginx"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_secret_tells_its_reader_and_nobody_else() {
+        for (reader, told) in [
+            (Reader::App, vec!["open secrets", "restart api.service"]),
+            (Reader::Nginx, vec!["open secrets", "reload nginx"]),
+            (Reader::Nobody, vec!["open secrets"]),
+        ] {
+            let with = |content| {
+                let mut slice = slice();
+                let files = [("key".parse().unwrap(), secret(content, reader))].into();
+                slice.secrets.insert("api".parse().unwrap(), files);
+                slice
+            };
+            assert_eq!(shown(with("a"), with("b")), told);
+            assert_eq!(shown(with("a"), with("a")), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_secret_sealed_anew_with_the_same_content_runs_nothing() {
+        let (mut from, mut to) = (slice(), slice());
+        let mut resealed = secret("a", Reader::App);
+        resealed.sealed = Digest::of("another sealing");
+        from.secrets.insert(
+            "api".parse().unwrap(),
+            [("key".parse().unwrap(), secret("a", Reader::App))].into(),
+        );
+        to.secrets.insert(
+            "api".parse().unwrap(),
+            [("key".parse().unwrap(), resealed)].into(),
+        );
+        assert_eq!(shown(from, to), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_tells_who_reads_it_and_a_restart_covers_a_reload() {
+        let with = |content: &str, on_change| {
+            let mut slice = slice();
+            let file = File {
+                digest: Digest::of(content),
+                owner: UserName::root(),
+                group: UserName::root(),
+                mode: 0o644,
+                on_change,
+            };
+            slice.files.insert("/etc/x".parse().unwrap(), file);
+            slice
+        };
+        let reload = OnChange::Reload("api.service".parse().unwrap());
+        assert_eq!(
+            shown(with("a", reload.clone()), with("b", reload.clone())),
+            ["reload api.service"]
+        );
+        let mut to = with("b", reload.clone());
+        to.apps.insert("api".parse().unwrap(), app("r2"));
+        assert_eq!(shown(with("a", reload), to), ["restart api.service"]);
+        assert_eq!(
+            shown(slice(), with("a", OnChange::Sysctl)),
+            ["set kernel parameters"]
+        );
+    }
+
+    #[test]
+    fn what_could_lock_the_operator_out_is_a_risk_in_both_directions() {
+        let mut to = slice();
+        let rule = Rule {
+            protocol: Protocol::Tcp,
+            ports: Ports::one(80),
+            from: BTreeSet::new(),
+        };
+        to.firewall = Some(Firewall {
+            allow: [rule].into(),
+        });
+        let file = File {
+            digest: Digest::of(""),
+            owner: UserName::root(),
+            group: UserName::root(),
+            mode: 0o644,
+            on_change: OnChange::Nothing,
+        };
+        to.files
+            .insert("/etc/ssh/sshd_config.d/x.conf".parse().unwrap(), file);
+        let (from, to) = (manifest(slice()), manifest(to));
+        assert_eq!(risks(&from, &to).len(), 2);
+        assert_eq!(risks(&from, &to), risks(&to, &from));
+        assert!(risks(&from, &from).is_empty());
+        assert_eq!(effects(&to, &from), [Effect::RemoveFirewall]);
+    }
+}

@@ -1,0 +1,285 @@
+//! Firewall rules, and the one nftables file that all rules of a host make.
+//!
+//! push owns `table inet push` and nothing else; the file replaces that table in one transaction of
+//! the kernel. Names from outside do not occur in it: rules are numbers and addresses only.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A range of ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Ports {
+    /// The first port.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+}
+
+impl Ports {
+    /// A single port.
+    pub fn one(port: u16) -> Self {
+        Self {
+            first: port,
+            last: port,
+        }
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+/// What carries the packets of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// A network: an address and how many of its leading bits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+/// A text that is not a network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a network: write an address such as 192.0.2.7, or 10.0.0.0/8, or 2001:db8::/32, with no bit set behind the prefix"
+)]
+pub struct NetworkError {
+    /// The text, as it came.
+    pub text: String,
+}
+
+impl Network {
+    /// Whether this is an IPv6 network.
+    pub fn is_ipv6(&self) -> bool {
+        self.address.is_ipv6()
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let wrong = || NetworkError {
+            text: text.to_owned(),
+        };
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            Some(bits) if bits.bytes().all(|b| b.is_ascii_digit()) => {
+                bits.parse().map_err(|_| wrong())?
+            }
+            Some(_) => return Err(wrong()),
+            None => width,
+        };
+        let host_bits_clear = match address {
+            IpAddr::V4(v4) => {
+                bits <= 32 && u32::from(v4).checked_shl(u32::from(bits)).unwrap_or(0) == 0
+            }
+            IpAddr::V6(v6) => {
+                bits <= 128 && u128::from(v6).checked_shl(u32::from(bits)).unwrap_or(0) == 0
+            }
+        };
+        if host_bits_clear {
+            Ok(Self { address, bits })
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = NetworkError;
+    fn try_from(text: String) -> Result<Self, NetworkError> {
+        text.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> String {
+        network.to_string()
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+/// Lets packets to some ports in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rule {
+    /// What carries them.
+    pub protocol: Protocol,
+    /// Where they go.
+    pub ports: Ports,
+    /// Where they come from; empty means anywhere, over IPv4 and IPv6.
+    pub from: BTreeSet<Network>,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.ports, self.protocol)?;
+        for (at, network) in self.from.iter().enumerate() {
+            write!(f, "{}{network}", if at == 0 { " from " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is let in; everything else is dropped.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firewall {
+    /// The rules, in no particular order: each only lets in.
+    pub allow: BTreeSet<Rule>,
+}
+
+/// The table that push owns.
+pub const TABLE: &str = "inet push";
+
+/// Removes the table if it is there: one transaction, for `nft -f`.
+pub const REMOVE: &str = "add table inet push\ndelete table inet push\n";
+
+/// The whole firewall of a host as one file for `nft -f`. `ways_in` are the TCP ports that the
+/// operator comes in by; they are open whatever the rules say.
+pub fn render(allow: &BTreeSet<Rule>, ways_in: &BTreeSet<u16>) -> String {
+    let mut out = String::from(REMOVE);
+    out.push_str(HEAD);
+    for port in ways_in {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "\t\ttcp dport {port} accept comment \"the operator's way in\""
+        );
+    }
+    for rule in allow {
+        rule_lines(&mut out, rule);
+    }
+    out.push_str("\t}\n}\n");
+    out
+}
+
+// Neighbour discovery, router advertisements and path MTU discovery must pass or IPv6 dies (RFC
+// 4890, section 4.4); DHCPv6 answers come from a link-local address and are not tracked.
+const HEAD: &str = "table inet push {
+\tchain input {
+\t\ttype filter hook input priority filter; policy drop;
+\t\tct state vmap { established : accept, related : accept, invalid : drop }
+\t\tiif lo accept
+\t\ticmp type { echo-request, destination-unreachable, time-exceeded, parameter-problem } accept
+\t\ticmpv6 type { echo-request, destination-unreachable, packet-too-big, time-exceeded, parameter-problem, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query } accept
+\t\tip6 saddr fe80::/10 udp dport 546 accept
+";
+
+fn rule_lines(out: &mut String, rule: &Rule) {
+    let target = format!("{} dport {} accept", rule.protocol, rule.ports);
+    if rule.from.is_empty() {
+        let _ = writeln!(out, "\t\t{target}");
+    }
+    for (family, v6) in [("ip", false), ("ip6", true)] {
+        let networks: Vec<String> = rule
+            .from
+            .iter()
+            .filter(|network| network.is_ipv6() == v6)
+            .map(Network::to_string)
+            .collect();
+        if !networks.is_empty() {
+            let _ = writeln!(
+                out,
+                "\t\t{family} saddr {{ {} }} {target}",
+                networks.join(", ")
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_what_it_says_or_refused() {
+        for good in [
+            "10.0.0.0/8",
+            "192.0.2.7/32",
+            "2001:db8::/32",
+            "::/0",
+            "0.0.0.0/0",
+        ] {
+            assert_eq!(good.parse::<Network>().unwrap().to_string(), good);
+        }
+        assert_eq!(
+            "192.0.2.7".parse::<Network>().unwrap().to_string(),
+            "192.0.2.7/32"
+        );
+        for hostile in [
+            "10.0.0.1/8",
+            "10.0.0.0/33",
+            "10.0.0.0/+8",
+            "any",
+            "",
+            "10.0.0.0/",
+            "::1/64",
+            "1.2.3.4; drop",
+        ] {
+            assert!(hostile.parse::<Network>().is_err(), "{hostile:?}");
+        }
+    }
+
+    #[test]
+    fn the_operators_way_in_is_open_without_any_rule() {
+        let text = render(&BTreeSet::new(), &BTreeSet::from([2222]));
+        assert!(text.contains("tcp dport 2222 accept"));
+        assert!(text.contains("policy drop"));
+    }
+
+    #[test]
+    fn a_rule_with_sources_of_both_families_becomes_two_lines() {
+        let rule = Rule {
+            protocol: Protocol::Tcp,
+            ports: Ports {
+                first: 9100,
+                last: 9102,
+            },
+            from: ["10.0.0.0/8", "2001:db8::/32"]
+                .iter()
+                .map(|n| n.parse().unwrap())
+                .collect(),
+        };
+        let text = render(&BTreeSet::from([rule]), &BTreeSet::new());
+        assert!(text.contains("ip saddr { 10.0.0.0/8 } tcp dport 9100-9102 accept"));
+        assert!(text.contains("ip6 saddr { 2001:db8::/32 } tcp dport 9100-9102 accept"));
+        assert!(!text.contains("\t\ttcp dport 9100-9102"));
+    }
+}

@@ -1,0 +1,337 @@
+//! What one generation declares, slice by slice. It holds digests and never contents, and no secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::firewall::Firewall;
+use crate::health::Health;
+use crate::name::{AppName, FileName, GenerationId, ProjectName, ReleaseId, UnitName, UserName};
+use crate::path::{HostPath, TreePath};
+
+/// The format written by this build; a later one is refused.
+pub const FORMAT: u32 = 1;
+
+/// Everything declared on one host: `/etc/push/generations/<n>/manifest.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The generation's own number.
+    pub generation: GenerationId,
+    /// The generation whose content an operator went back to, if this one is a rollback.
+    pub restores: Option<GenerationId>,
+    /// The TCP ports that operators come in by, open whatever the rules say.
+    pub ways_in: BTreeSet<u16>,
+    /// What each project declares, and who brought it.
+    pub slices: BTreeMap<ProjectName, Placed>,
+}
+
+/// A slice with where it comes from. Only the slice counts when manifests are compared for effects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placed {
+    /// What is declared.
+    pub slice: Slice,
+    /// Who brought it, when, from what.
+    pub provenance: Provenance,
+}
+
+/// Who made a change and from what. For people; nothing is decided by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The environment that was pushed.
+    pub environment: String,
+    /// The operator: a person, or the CI job's actor.
+    pub operator: String,
+    /// The commit of the operator's checkout, with `-dirty` when it held more.
+    pub commit: Option<String>,
+    /// When it was made, seconds since 1970 by the laptop's clock.
+    pub at_unix_s: u64,
+    /// The version of push.
+    pub push_version: String,
+}
+
+/// What one project declares on one host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slice {
+    /// The apps.
+    pub apps: BTreeMap<AppName, App>,
+    /// The systemd units, those of apps included. Content: `systemd/<name>`.
+    pub units: BTreeMap<UnitName, Unit>,
+    /// The nginx sites, named after their apps. Content: `nginx/<name>.conf`.
+    pub sites: BTreeMap<AppName, Text>,
+    /// What is let in; `None` leaves the firewall to others.
+    pub firewall: Option<Firewall>,
+    /// Other files, by their path on the host. Content: `files/<path>`.
+    pub files: BTreeMap<HostPath, File>,
+    /// Secrets, by app and file name. Sealed content: `secrets/<app>/<name>.age`.
+    pub secrets: BTreeMap<AppName, BTreeMap<FileName, Secret>>,
+    /// How many committed releases of each app stay on the host.
+    pub keep_releases: u32,
+}
+
+/// A text of the generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    /// Its content.
+    pub digest: Digest,
+}
+
+/// An app's release and what surrounds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// The release: `/srv/<app>/releases/<id>`.
+    pub release: ReleaseId,
+    /// The digest of the release's tree: the same digest is the same release.
+    pub tree: Digest,
+    /// The bytes of the release's files together.
+    pub size: u64,
+    /// The user that the app runs as; created if missing.
+    pub user: UserName,
+    /// Folders that survive releases, `/srv/<app>/shared/<path>`, owned by the user. Each is linked
+    /// to from the same path inside the release.
+    pub shared: BTreeSet<TreePath>,
+    /// The TCP and UDP ports that the app says it listens on; claimed for it on the host.
+    pub ports: BTreeSet<u16>,
+    /// What makes it healthy; `None` asks nothing beyond its units having started.
+    pub health: Option<Health>,
+}
+
+/// A systemd unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    /// The content of the unit file.
+    pub digest: Digest,
+    /// The app that it belongs to: the unit restarts with the app's release and secrets.
+    pub app: AppName,
+    /// The targets whose `.wants` it stands in: empty means that nothing starts it at boot.
+    pub wanted_by: BTreeSet<UnitName>,
+    /// Whether it runs all the time or only when something else calls for it.
+    pub runs: Runs,
+    /// What a new release of its app, or a changed secret, does to it.
+    pub on_release: OnRelease,
+}
+
+/// When a unit runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runs {
+    /// Started by the switch, and watched: a service, a socket, a timer.
+    Always,
+    /// Started by a timer, a socket, a dependency or a person.
+    OnDemand,
+}
+
+/// What a new release does to a running unit of its app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRelease {
+    /// It is restarted.
+    Restart,
+    /// It is told to reload.
+    Reload,
+    /// Nothing: the unit does not run the release's code (a socket, a timer).
+    Nothing,
+}
+
+/// Any other file on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Its content.
+    pub digest: Digest,
+    /// Its owner.
+    pub owner: UserName,
+    /// Its group.
+    pub group: UserName,
+    /// Its permission bits, at most 0o777.
+    pub mode: u32,
+    /// What has to happen after it appeared, changed or went.
+    pub on_change: OnChange,
+}
+
+/// What a changed file asks for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnChange {
+    /// Nothing; whoever needs it reads it anew.
+    Nothing,
+    /// The unit is restarted if it runs.
+    Restart(UnitName),
+    /// The unit is reloaded if it runs.
+    Reload(UnitName),
+    /// systemd reads its configuration again.
+    DaemonReload,
+    /// The kernel's parameters are set again.
+    Sysctl,
+}
+
+/// A secret as delivered to its reader. What is sealed may be composed of several secrets of the
+/// inventory (an environment file).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// The digest of the sealed content; differs with every sealing, so it is not compared.
+    pub sealed: Digest,
+    /// A digest over the inventory's own sealed files that it was made from.
+    pub source: Digest,
+    /// HMAC-SHA256 of the opened content under the host's fingerprint key.
+    pub fingerprint: Digest,
+    /// The SHA-256 of the host key's blob that it is sealed to.
+    pub recipient: Digest,
+    /// Who may read the opened file; its mode is always 0400.
+    pub owner: UserName,
+    /// Who holds it in memory and must be told when it changes.
+    pub reader: Reader,
+}
+
+/// Who must be told when a secret changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reader {
+    /// The units of its app.
+    App,
+    /// nginx.
+    Nginx,
+    /// Nobody: it is read each time (a health probe's token, an htpasswd file).
+    Nobody,
+}
+
+impl Secret {
+    /// Whether both deliver the same content to the same reader, however it was sealed.
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+            && self.owner == other.owner
+            && self.reader == other.reader
+    }
+}
+
+impl Manifest {
+    /// A host before its first push.
+    pub fn empty() -> Self {
+        Self {
+            format: FORMAT,
+            generation: GenerationId::NONE,
+            restores: None,
+            ways_in: BTreeSet::new(),
+            slices: BTreeMap::new(),
+        }
+    }
+
+    /// What `project` declares here, if anything.
+    pub fn slice(&self, project: &ProjectName) -> Option<&Slice> {
+        self.slices.get(project).map(|placed| &placed.slice)
+    }
+
+    /// Every slice with its project.
+    pub fn all(&self) -> impl Iterator<Item = (&ProjectName, &Slice)> {
+        self.slices
+            .iter()
+            .map(|(project, placed)| (project, &placed.slice))
+    }
+
+    /// Every app of every slice.
+    pub fn apps(&self) -> BTreeMap<&AppName, &App> {
+        self.all().flat_map(|(_, slice)| &slice.apps).collect()
+    }
+
+    /// Every unit of every slice.
+    pub fn units(&self) -> BTreeMap<&UnitName, &Unit> {
+        self.all().flat_map(|(_, slice)| &slice.units).collect()
+    }
+
+    /// Every site of every slice.
+    pub fn sites(&self) -> BTreeMap<&AppName, &Text> {
+        self.all().flat_map(|(_, slice)| &slice.sites).collect()
+    }
+
+    /// Every file of every slice.
+    pub fn files(&self) -> BTreeMap<&HostPath, &File> {
+        self.all().flat_map(|(_, slice)| &slice.files).collect()
+    }
+
+    /// Every secret of every slice.
+    pub fn secrets(&self) -> BTreeMap<(&AppName, &FileName), &Secret> {
+        self.all()
+            .flat_map(|(_, slice)| &slice.secrets)
+            .flat_map(|(app, files)| {
+                files
+                    .iter()
+                    .map(move |(file, secret)| ((app, file), secret))
+            })
+            .collect()
+    }
+
+    /// All rules together, or `None` when no slice declares a firewall.
+    pub fn firewall(&self) -> Option<Firewall> {
+        let mut declared = self
+            .all()
+            .filter_map(|(_, slice)| slice.firewall.as_ref())
+            .peekable();
+        declared.peek()?;
+        Some(Firewall {
+            allow: declared
+                .flat_map(|firewall| firewall.allow.clone())
+                .collect(),
+        })
+    }
+
+    /// The nftables file that this generation's rules make, if any slice declares a firewall.
+    pub fn nftables(&self) -> Option<String> {
+        self.firewall()
+            .map(|firewall| crate::firewall::render(&firewall.allow, &self.ways_in))
+    }
+}
+
+/// A name, path or port that two slices claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// What is claimed: `app api`, `port 8080`, `file /etc/x`, `unit api.service`.
+    pub what: String,
+    /// The slice that has it.
+    pub holder: ProjectName,
+    /// The slice that wants it too.
+    pub claimant: ProjectName,
+}
+
+impl Manifest {
+    /// What `slice` of `project` would take from the other slices of this host.
+    pub fn claims(&self, project: &ProjectName, slice: &Slice) -> Vec<Claim> {
+        let wanted = claimed(slice);
+        self.all()
+            .filter(|(holder, _)| *holder != project)
+            .flat_map(|(holder, theirs)| {
+                claimed(theirs)
+                    .intersection(&wanted)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .map(move |what| Claim {
+                        what,
+                        holder: holder.clone(),
+                        claimant: project.clone(),
+                    })
+            })
+            .collect()
+    }
+}
+
+fn claimed(slice: &Slice) -> BTreeSet<String> {
+    let apps = slice.apps.keys().map(|app| format!("app {app}"));
+    let ports = slice
+        .apps
+        .values()
+        .flat_map(|app| &app.ports)
+        .map(|port| format!("port {port}"));
+    let units = slice.units.keys().map(|unit| format!("unit {unit}"));
+    let files = slice.files.keys().map(|path| format!("file {path}"));
+    apps.chain(ports).chain(units).chain(files).collect()
+}
