@@ -1,0 +1,210 @@
+//! Every effect on the world, behind one trait: the disk, the clock, systemd, nginx, nftables, the
+//! apps' own ports. The rest of push-host decides; only a [`Machine`] does. The real one is
+//! [`real::Real`]; the simulated one can crash after any call, lose unsynced writes and fail
+//! anywhere, which is what makes the promises of a transaction testable.
+//!
+//! The calls of the disk are as fine as those of the kernel on purpose: what is not synced here is
+//! lost in a simulated power cut. A new effect on the world is a new variant of [`Tool`] or a new
+//! call here, never a `std::fs` or `std::process` elsewhere.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use push_wire::health::Health;
+use push_wire::journal::UnitState;
+use push_wire::name::{AppName, UnitName, UserName};
+
+pub mod real;
+#[cfg(test)]
+pub mod simulated;
+
+/// What a path is, without following links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link,
+    /// A device, a socket, a pipe.
+    Other,
+}
+
+/// What is known of a path without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub node: Node,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// Who owns a new file or folder, and its final permission bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits; set when the file is created, never afterwards.
+    pub mode: u32,
+    /// Owner.
+    pub owner: UserName,
+    /// Group.
+    pub group: UserName,
+}
+
+impl Access {
+    /// Root's, readable by everybody.
+    pub fn public_file() -> Self {
+        Self { mode: 0o644, owner: UserName::root(), group: UserName::root() }
+    }
+
+    /// Root's, readable by root alone.
+    pub fn private_file() -> Self {
+        Self { mode: 0o600, owner: UserName::root(), group: UserName::root() }
+    }
+
+    /// Root's folder that everybody may enter.
+    pub fn public_folder() -> Self {
+        Self { mode: 0o755, owner: UserName::root(), group: UserName::root() }
+    }
+
+    /// Root's folder that root alone may enter.
+    pub fn private_folder() -> Self {
+        Self { mode: 0o700, owner: UserName::root(), group: UserName::root() }
+    }
+}
+
+/// A program of the host that push-host runs, with everything that varies. Arguments are passed as
+/// they are; no shell reads them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tool {
+    /// `systemctl daemon-reload`.
+    DaemonReload,
+    /// `systemctl restart UNIT`, which waits until the unit says that it is ready.
+    Restart(UnitName),
+    /// `systemctl try-restart UNIT`.
+    TryRestart(UnitName),
+    /// `systemctl reload-or-restart UNIT`.
+    Reload(UnitName),
+    /// `systemctl try-reload-or-restart UNIT`.
+    TryReload(UnitName),
+    /// `systemctl stop UNIT`.
+    Stop(UnitName),
+    /// `systemctl start --no-block UNIT`, for recovery at boot, when waiting could wait for itself.
+    StartLater(UnitName),
+    /// `systemctl reset-failed UNIT`.
+    ResetFailed(UnitName),
+    /// `nft -f FILE`.
+    LoadFirewall(PathBuf),
+    /// Removes `table inet push`.
+    RemoveFirewall,
+    /// `systemctl reload nginx`, or start it when it does not run.
+    ReloadNginx,
+    /// `systemctl restart systemd-sysctl`.
+    Sysctl,
+    /// Creates a system user with a group of the same name, if it is not there.
+    CreateUser(UserName),
+}
+
+/// Why a [`Tool`] did not do its work. The text is the tool's own and untrusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ToolError {
+    /// It could not be started.
+    #[error("{tool} cannot be run: {why}")]
+    Missing {
+        /// The command.
+        tool: String,
+        /// The reason.
+        why: String,
+    },
+    /// It ended with an error.
+    #[error("{tool} failed: {output}")]
+    Failed {
+        /// The command.
+        tool: String,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// It did not end in time and was killed.
+    #[error("{tool} did not end within {seconds} s")]
+    Late {
+        /// The command.
+        tool: String,
+        /// The limit in seconds.
+        seconds: u64,
+    },
+}
+
+/// The disk. Every call is one step that a crash can come before or after.
+pub trait Disk {
+    /// Reads a whole file of at most `bytes_max` bytes; following links.
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
+    /// Creates a file that must not exist, with its final access, and writes it. Not synced.
+    fn create(&mut self, path: &Path, content: &[u8], access: &Access) -> io::Result<()>;
+    /// Appends to a file. Not synced.
+    fn append(&mut self, path: &Path, content: &[u8]) -> io::Result<()>;
+    /// Cuts a file down to its first `bytes` bytes.
+    fn truncate(&mut self, path: &Path, bytes: u64) -> io::Result<()>;
+    /// Makes a file's content, or a folder's entries, survive a power cut.
+    fn sync(&mut self, path: &Path) -> io::Result<()>;
+    /// Makes everything below a folder survive a power cut (`syncfs`).
+    fn sync_all(&mut self, folder: &Path) -> io::Result<()>;
+    /// Renames, replacing what is there.
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes a symbolic link that must not exist.
+    fn link(&mut self, target: &Path, link: &Path) -> io::Result<()>;
+    /// Makes a second name for a file.
+    fn hard_link(&mut self, original: &Path, name: &Path) -> io::Result<()>;
+    /// Makes one folder; fine if it is there already as a folder.
+    fn folder(&mut self, path: &Path, access: &Access) -> io::Result<()>;
+    /// Removes a file or link; fine if it is not there.
+    fn remove(&mut self, path: &Path) -> io::Result<()>;
+    /// Removes a folder and everything in it; fine if it is not there. Follows no link.
+    fn remove_folder(&mut self, path: &Path) -> io::Result<()>;
+    /// What a path is, without following a last link; `None` if nothing is there.
+    fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
+    /// Where a symbolic link points; `None` if there is none.
+    fn read_link(&self, path: &Path) -> io::Result<Option<PathBuf>>;
+    /// The names in a folder, sorted; none if it is not there.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+}
+
+/// Time, as far as anything is decided by it.
+pub trait Clock {
+    /// Milliseconds on CLOCK_BOOTTIME: suspend counts, setting the clock does not.
+    fn boottime_ms(&self) -> u64;
+    /// The boot id of the running kernel.
+    fn boot_id(&self) -> io::Result<String>;
+    /// Seconds since 1970, for people only.
+    fn unix_s(&self) -> u64;
+    /// Waits.
+    fn sleep(&mut self, time: Duration);
+}
+
+/// systemd, nginx, nftables and the apps.
+pub trait World {
+    /// Runs a tool to its end, within the tool's own limit of time.
+    fn run(&mut self, tool: &Tool) -> Result<(), ToolError>;
+    /// What systemd says of units.
+    fn units(&self, units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolError>;
+    /// The generation that nginx's workers serve to a new connection, as the marker says.
+    fn nginx_serves(&self) -> Option<u64>;
+    /// Asks an app once whether it is well; the error is the answer to show.
+    fn probe(&mut self, app: &AppName, user: &UserName, health: &Health) -> Result<(), String>;
+    /// The last lines of the units' journal since a moment on CLOCK_BOOTTIME; bounded.
+    fn log(&self, units: &BTreeSet<UnitName>, since_boottime_ms: u64) -> Vec<String>;
+    /// TCP sockets that listen, and file systems that are nearly full: for evidence.
+    fn surroundings(&self) -> (Vec<String>, Vec<String>);
+    /// Opens what is sealed to the host's key.
+    fn unseal(&self, sealed: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, String>;
+}
+
+/// Everything that push-host can do to the world.
+pub trait Machine: Disk + Clock + World {}
+
+impl<T: Disk + Clock + World> Machine for T {}
