@@ -1,1 +1,3 @@
-//! push.
+//! The laptop's program.
+
+pub mod embedded;
