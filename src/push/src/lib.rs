@@ -1,3 +1,17 @@
-//! The laptop's program.
+//! The laptop's program: reads the inventory, asks the hosts, plans, pushes, reports.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`name`] | checked names: those both ends know, and those only the laptop knows |
+//! | [`template`] | the built-in templates, the operator's own in their place, strict rendering |
+//! | [`inventory`] | TOML to [`inventory::Fleet`]; every error names its line |
+//! | [`embedded`] | push-host, built in, for each machine it can run on |
+//! | [`secret`] | age files to secrets, which cannot be shown |
+//!
+//! Each module may import those above it and never those below.
 
 pub mod embedded;
+pub mod inventory;
+pub mod name;
+pub mod secret;
+pub mod template;

@@ -1,0 +1,61 @@
+//! When an app counts as healthy.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{HeaderName, HeaderValue, HttpUrl, StatusSet, TcpTarget, Word};
+use crate::name::FileName;
+use crate::template::Templated;
+
+/// What must hold, and for how long, before a generation is committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// All of these must pass. Whatever they say, a unit that failed or restarted is not healthy.
+    pub probes: Vec<Probe>,
+    /// How long it may take until all probes pass.
+    pub timeout: Duration,
+    /// The pause between two tries.
+    pub interval: Duration,
+    /// How often in a row each probe must pass.
+    pub passes: u32,
+    /// For how long afterwards no unit may end or restart.
+    pub quiet: Duration,
+}
+
+/// One question to the app, asked on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Probe {
+    /// An HTTP request.
+    Http(HttpProbe),
+    /// Something accepts a TCP connection.
+    Tcp(Templated<TcpTarget>),
+    /// A program, as the app's user, ends with status 0.
+    Command(Vec<Templated<Word>>),
+}
+
+/// An HTTP request and what must come back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpProbe {
+    /// What to ask.
+    pub url: Templated<HttpUrl>,
+    /// The statuses that pass; 200 to 299 unless given.
+    pub status: StatusSet,
+    /// A text that the body must contain.
+    pub body: Option<String>,
+    /// Fields of the JSON body, by dotted path, that must equal these.
+    pub json: BTreeMap<String, serde_json::Value>,
+    /// Headers to send.
+    pub headers: BTreeMap<HeaderName, Templated<HeaderValue>>,
+    /// The secret to send as a bearer token; one of the app's own.
+    pub bearer: Option<FileName>,
+}
+
+impl Health {
+    /// The secrets that probes send.
+    pub fn secret_names(&self) -> impl Iterator<Item = &FileName> {
+        self.probes.iter().filter_map(|probe| match probe {
+            Probe::Http(http) => http.bearer.as_ref(),
+            Probe::Tcp(_) | Probe::Command(_) => None,
+        })
+    }
+}

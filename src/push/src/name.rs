@@ -1,0 +1,301 @@
+//! Checked names: those that both ends know, and those that only the laptop knows.
+//!
+//! Must not know where a name was written; messages about places are the inventory's. A new kind of
+//! name is one `name!` with its grammar below; a new verb of the program goes into [`VERBS`].
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use push_wire::name::*;
+pub use push_wire::path::*;
+use serde::{Deserialize, Serialize};
+
+/// The verbs of the program. No environment may be called like one, so that `push WORD` means one thing.
+pub const VERBS: &[&str] = &[
+    "apply",
+    "bootstrap",
+    "completion",
+    "deploy",
+    "diff",
+    "doctor",
+    "exec",
+    "help",
+    "history",
+    "init",
+    "logs",
+    "plan",
+    "rehearse",
+    "rollback",
+    "secret",
+    "ssh",
+    "status",
+    "trust",
+    "upgrade",
+    "verify",
+];
+
+/// The longest name of a host, in bytes (`HOST_NAME_MAX` of Linux).
+pub const HOST_BYTES_MAX: usize = 64;
+
+/// The longest name of an environment, a tag or a variable, in bytes.
+pub const WORD_BYTES_MAX: usize = 64;
+
+/// The longest name of an environment variable, in bytes.
+pub const VARIABLE_BYTES_MAX: usize = 128;
+
+const HOST: &str = "use a-z, 0-9, '-' and '.', starting with a letter or a digit";
+const WORD: &str = "use a-z, 0-9, '-' and '_', starting with a letter";
+const VARIABLE: &str = "use letters, digits and '_', not starting with a digit";
+const IDENTIFIER: &str = "use a-z, 0-9 and '_', starting with a letter";
+const LOGIN: &str = "use letters, digits, '.', '_' and '-', starting with a letter or '_'";
+const UNIT: &str = "use letters, digits and ':_.@-', ending in .service, .socket, .timer, .target, .path, .mount or .slice";
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// What such a name is called in messages.
+            pub const KIND: &'static str = $kind;
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                $check($kind, text)?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// What the inventory calls a host. Its address is something else, unless none is given.
+    HostName, "host name", host
+);
+name!(
+    /// One environment: the stem of its file in `inventory/`.
+    EnvironmentName, "environment name", environment
+);
+name!(
+    /// A word that several hosts share, for selectors.
+    TagName, "tag", word
+);
+name!(
+    /// The name of an environment variable of a service.
+    VariableName, "environment variable", variable
+);
+name!(
+    /// The name of a value under `hosts.NAME.vars`, as templates spell it.
+    VarName, "host variable", identifier
+);
+name!(
+    /// Whom push logs in as.
+    LoginName, "login name", login
+);
+name!(
+    /// Any unit of a host, the system's own included: one that a file's change may restart or
+    /// reload, or that a service is ordered after. Never one that push would write.
+    SystemUnit, "unit name", system_unit
+);
+
+fn host(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, HOST_BYTES_MAX)?;
+    first_wrong(kind, text, HOST, |at, c| match c {
+        'a'..='z' | '0'..='9' => false,
+        '-' | '.' => at == 0 || at + 1 == text.len() || text[at..].starts_with(".."),
+        _ => true,
+    })
+}
+
+fn environment(kind: &'static str, text: &str) -> Result<(), NameError> {
+    word(kind, text)?;
+    if VERBS.contains(&text) {
+        return Err(NameError::Reserved {
+            name: text.to_owned(),
+            why: "it is a command of push",
+        });
+    }
+    Ok(())
+}
+
+fn word(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, WORD_BYTES_MAX)?;
+    first_wrong(kind, text, WORD, |at, c| match c {
+        'a'..='z' => false,
+        '0'..='9' | '-' | '_' => at == 0,
+        _ => true,
+    })
+}
+
+fn variable(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, VARIABLE_BYTES_MAX)?;
+    first_wrong(kind, text, VARIABLE, |at, c| match c {
+        'a'..='z' | 'A'..='Z' | '_' => false,
+        '0'..='9' => at == 0,
+        _ => true,
+    })
+}
+
+fn identifier(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, WORD_BYTES_MAX)?;
+    first_wrong(kind, text, IDENTIFIER, |at, c| match c {
+        'a'..='z' => false,
+        '0'..='9' | '_' => at == 0,
+        _ => true,
+    })
+}
+
+fn login(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, WORD_BYTES_MAX)?;
+    first_wrong(kind, text, LOGIN, |at, c| match c {
+        'a'..='z' | 'A'..='Z' | '_' => false,
+        '0'..='9' | '.' | '-' => at == 0,
+        _ => true,
+    })
+}
+
+fn system_unit(kind: &'static str, text: &str) -> Result<(), NameError> {
+    const TYPES: &[&str] = &[
+        "service", "socket", "timer", "target", "path", "mount", "slice",
+    ];
+    length(kind, text, UNIT_BYTES_MAX)?;
+    first_wrong(kind, text, UNIT, |at, c| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => false,
+        ':' | '_' | '.' | '@' | '-' => at == 0,
+        _ => true,
+    })?;
+    let (stem, suffix) = text.rsplit_once('.').unwrap_or((text, ""));
+    if stem.is_empty() || !TYPES.contains(&suffix) {
+        return Err(NameError::Character {
+            kind,
+            found: text.chars().last().unwrap_or('.'),
+            grammar: UNIT,
+        });
+    }
+    Ok(())
+}
+
+fn length(kind: &'static str, text: &str, max: usize) -> Result<(), NameError> {
+    match text.len() {
+        0 => Err(NameError::Empty { kind }),
+        found if found > max => Err(NameError::TooLong { kind, max, found }),
+        _ => Ok(()),
+    }
+}
+
+fn first_wrong(
+    kind: &'static str,
+    text: &str,
+    grammar: &'static str,
+    wrong: impl Fn(usize, char) -> bool,
+) -> Result<(), NameError> {
+    match text.char_indices().find(|(at, c)| wrong(*at, *c)) {
+        Some((_, found)) => Err(NameError::Character {
+            kind,
+            found,
+            grammar,
+        }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_environment_is_called_like_a_command() {
+        for verb in VERBS {
+            let refused = verb.parse::<EnvironmentName>();
+            assert!(matches!(refused, Err(NameError::Reserved { .. })), "{verb}");
+        }
+        assert!("prod".parse::<EnvironmentName>().is_ok());
+    }
+
+    #[test]
+    fn a_host_name_cannot_be_an_option_or_a_path() {
+        for hostile in [
+            "",
+            "-oProxyCommand=x",
+            "a/b",
+            "..",
+            "a..b",
+            ".a",
+            "a.",
+            "a-",
+            "a b",
+            "a\n",
+            "host;id",
+            "$(id)",
+            "wеb1",
+            "A",
+        ] {
+            assert!(hostile.parse::<HostName>().is_err(), "{hostile:?}");
+        }
+        for good in ["web1", "web-1.example.com", "10-0-0-1", "1"] {
+            assert!(good.parse::<HostName>().is_ok(), "{good:?}");
+        }
+        assert!("a".repeat(HOST_BYTES_MAX + 1).parse::<HostName>().is_err());
+    }
+
+    #[test]
+    fn a_unit_of_the_system_may_be_named_but_not_spelled_wrong() {
+        assert!("nginx.service".parse::<SystemUnit>().is_ok());
+        assert!("systemd-journald.service".parse::<SystemUnit>().is_ok());
+        for hostile in [
+            "nginx",
+            "../x.service",
+            "a b.service",
+            "-a.service",
+            "%i.service",
+        ] {
+            assert!(hostile.parse::<SystemUnit>().is_err(), "{hostile:?}");
+        }
+    }
+}

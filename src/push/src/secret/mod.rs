@@ -1,0 +1,1 @@
+//! Sealed secrets: age files to opened values, which cannot be shown, and back to sealed bytes.

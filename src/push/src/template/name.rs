@@ -1,0 +1,46 @@
+//! The name of a template: its path below `templates/`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::TemplateError;
+use crate::name::TreePath;
+
+/// The folder of the operator's templates, as an inventory may or may not write it.
+const FOLDER: &str = "templates/";
+
+/// The name of a template: a path inside `templates/`, which cannot lead out of it. An inventory
+/// may write it with or without the folder: `templates/logrotate` is `logrotate`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TemplateName(TreePath);
+
+impl TemplateName {
+    /// The path below `templates/`.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for TemplateName {
+    type Err = TemplateError;
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
+        let refuse = |why| TemplateError::Name {
+            name: text.to_owned(),
+            why,
+        };
+        let inside = text.strip_prefix(FOLDER).unwrap_or(text);
+        if inside.chars().any(char::is_control) {
+            return Err(refuse("it holds a control character"));
+        }
+        let path: TreePath = inside
+            .parse()
+            .map_err(|error: push_wire::path::PathError| refuse(error.why))?;
+        Ok(Self(path))
+    }
+}
+
+impl fmt::Display for TemplateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
