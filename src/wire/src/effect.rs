@@ -270,7 +270,7 @@ pub fn risks(from: &Manifest, to: &Manifest) -> BTreeSet<Risk> {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::firewall::{Firewall, Ports, Protocol, Rule};
+    use crate::firewall::{Firewall, Ping, Ports, Protocol, Rule};
     use crate::manifest::{App, File, Placed, Provenance, Secret, Slice, Text};
     use crate::name::{ProjectName, UserName};
 
@@ -459,6 +459,7 @@ mod tests {
         };
         to.firewall = Some(Firewall {
             allow: [rule].into(),
+            ping: Ping::Answered,
         });
         let file = File {
             digest: Digest::of(""),

@@ -163,6 +163,20 @@ impl fmt::Display for Rule {
 pub struct Firewall {
     /// The rules, in no particular order: each only lets in.
     pub allow: BTreeSet<Rule>,
+    /// Whether pings are answered. What IPv6 and path MTU discovery need always passes.
+    #[serde(default)]
+    pub ping: Ping,
+}
+
+/// Whether pings are answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ping {
+    /// They are dropped.
+    Dropped,
+    /// They are answered.
+    #[default]
+    Answered,
 }
 
 /// The table that push owns.
@@ -173,9 +187,12 @@ pub const REMOVE: &str = "add table inet push\ndelete table inet push\n";
 
 /// The whole firewall of a host as one file for `nft -f`. `ways_in` are the TCP ports that the
 /// operator comes in by; they are open whatever the rules say.
-pub fn render(allow: &BTreeSet<Rule>, ways_in: &BTreeSet<u16>) -> String {
+pub fn render(firewall: &Firewall, ways_in: &BTreeSet<u16>) -> String {
     let mut out = String::from(REMOVE);
     out.push_str(HEAD);
+    if firewall.ping == Ping::Answered {
+        out.push_str(PING);
+    }
     for port in ways_in {
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -183,7 +200,7 @@ pub fn render(allow: &BTreeSet<Rule>, ways_in: &BTreeSet<u16>) -> String {
             "\t\ttcp dport {port} accept comment \"the operator's way in\""
         );
     }
-    for rule in allow {
+    for rule in &firewall.allow {
         rule_lines(&mut out, rule);
     }
     out.push_str("\t}\n}\n");
@@ -197,10 +214,12 @@ const HEAD: &str = "table inet push {
 \t\ttype filter hook input priority filter; policy drop;
 \t\tct state vmap { established : accept, related : accept, invalid : drop }
 \t\tiif lo accept
-\t\ticmp type { echo-request, destination-unreachable, time-exceeded, parameter-problem } accept
-\t\ticmpv6 type { echo-request, destination-unreachable, packet-too-big, time-exceeded, parameter-problem, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query } accept
+\t\ticmp type { destination-unreachable, time-exceeded, parameter-problem } accept
+\t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query } accept
 \t\tip6 saddr fe80::/10 udp dport 546 accept
 ";
+
+const PING: &str = "\t\ticmp type echo-request accept\n\t\ticmpv6 type echo-request accept\n";
 
 fn rule_lines(out: &mut String, rule: &Rule) {
     let target = format!("{} dport {} accept", rule.protocol, rule.ports);
@@ -259,9 +278,10 @@ mod tests {
 
     #[test]
     fn the_operators_way_in_is_open_without_any_rule() {
-        let text = render(&BTreeSet::new(), &BTreeSet::from([2222]));
+        let text = render(&Firewall::default(), &BTreeSet::from([2222]));
         assert!(text.contains("tcp dport 2222 accept"));
         assert!(text.contains("policy drop"));
+        assert!(text.contains("icmp type echo-request accept"));
     }
 
     #[test]
@@ -277,7 +297,12 @@ mod tests {
                 .map(|n| n.parse().unwrap())
                 .collect(),
         };
-        let text = render(&BTreeSet::from([rule]), &BTreeSet::new());
+        let firewall = Firewall {
+            allow: BTreeSet::from([rule]),
+            ping: Ping::Dropped,
+        };
+        let text = render(&firewall, &BTreeSet::new());
+        assert!(!text.contains("echo-request"));
         assert!(text.contains("ip saddr { 10.0.0.0/8 } tcp dport 9100-9102 accept"));
         assert!(text.contains("ip6 saddr { 2001:db8::/32 } tcp dport 9100-9102 accept"));
         assert!(!text.contains("\t\ttcp dport 9100-9102"));

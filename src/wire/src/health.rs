@@ -9,13 +9,14 @@ use crate::name::FileName;
 /// How an app's health is found out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// What is asked. The app's units themselves are always watched as well.
-    pub probe: Probe,
+    /// What is asked; all of it must pass. Empty asks nothing: the app's units themselves are
+    /// always watched as well.
+    pub probes: Vec<Probe>,
     /// How long until the verdict must be in, in milliseconds from the end of the effects.
     pub timeout_ms: u64,
-    /// The pause between two probes, in milliseconds.
+    /// The pause between two tries, in milliseconds.
     pub interval_ms: u64,
-    /// How many probes in a row must pass.
+    /// How many tries in a row must pass.
     pub passes: u32,
     /// How long, in milliseconds, the app's units must keep their InvocationID and restart count.
     pub quiet_ms: u64,
@@ -25,8 +26,6 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
-    /// The units are active and stay so; nothing else is asked.
-    Unit,
     /// A TCP connection opens.
     Tcp {
         /// A host name or an address as seen from the host, mostly `127.0.0.1`.
@@ -52,8 +51,8 @@ pub struct HttpProbe {
     pub send: BTreeMap<String, String>,
     /// The file under `/run/push/secrets/<app>` whose content is sent as a bearer token.
     pub bearer: Option<FileName>,
-    /// The status codes that pass; empty means 200 to 299.
-    pub status: Vec<u16>,
+    /// The ranges of status codes that pass, both ends included; never empty.
+    pub status: Vec<(u16, u16)>,
     /// Headers that must be there with exactly these values.
     pub headers: BTreeMap<String, String>,
     /// A text that the body must hold.

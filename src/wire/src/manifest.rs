@@ -272,22 +272,23 @@ impl Manifest {
 
     /// All rules together, or `None` when no slice declares a firewall.
     pub fn firewall(&self) -> Option<Firewall> {
-        let mut declared = self
+        let declared: Vec<&Firewall> = self
             .all()
             .filter_map(|(_, slice)| slice.firewall.as_ref())
-            .peekable();
-        declared.peek()?;
-        Some(Firewall {
-            allow: declared
-                .flat_map(|firewall| firewall.allow.clone())
-                .collect(),
-        })
+            .collect();
+        // One slice that answers pings is enough, as one that lets a port in is.
+        let ping = declared.iter().map(|firewall| firewall.ping).max()?;
+        let allow = declared
+            .iter()
+            .flat_map(|firewall| firewall.allow.clone())
+            .collect();
+        Some(Firewall { allow, ping })
     }
 
     /// The nftables file that this generation's rules make, if any slice declares a firewall.
     pub fn nftables(&self) -> Option<String> {
         self.firewall()
-            .map(|firewall| crate::firewall::render(&firewall.allow, &self.ways_in))
+            .map(|firewall| crate::firewall::render(&firewall, &self.ways_in))
     }
 }
 
