@@ -282,6 +282,7 @@ mod tests {
             user: "api".parse().unwrap(),
             shared: BTreeSet::new(),
             ports: BTreeSet::new(),
+            keep_releases: 5,
             health: None,
         }
     }

@@ -71,8 +71,6 @@ pub struct Slice {
     pub files: BTreeMap<HostPath, File>,
     /// Secrets, by app and file name. Sealed content: `secrets/<app>/<name>.age`.
     pub secrets: BTreeMap<AppName, BTreeMap<FileName, Secret>>,
-    /// How many committed releases of each app stay on the host.
-    pub keep_releases: u32,
 }
 
 /// A text of the generation.
@@ -83,7 +81,8 @@ pub struct Text {
     pub digest: Digest,
 }
 
-/// An app's release and what surrounds it.
+/// An app's release and what surrounds it. An app that ships nothing has the release `none`, an empty
+/// tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct App {
@@ -100,6 +99,8 @@ pub struct App {
     pub shared: BTreeSet<TreePath>,
     /// The TCP and UDP ports that the app says it listens on; claimed for it on the host.
     pub ports: BTreeSet<u16>,
+    /// How many committed releases of it stay on the host.
+    pub keep_releases: u32,
     /// What makes it healthy; `None` asks nothing beyond its units having started.
     pub health: Option<Health>,
 }
