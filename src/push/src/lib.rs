@@ -7,11 +7,13 @@
 //! | [`inventory`] | TOML to [`inventory::Fleet`]; every error names its line |
 //! | [`embedded`] | push-host, built in, for each machine it can run on |
 //! | [`secret`] | age files to secrets, which cannot be shown |
+//! | [`rehearse`] | throw-away local hosts |
 //!
 //! Each module may import those above it and never those below.
 
 pub mod embedded;
 pub mod inventory;
 pub mod name;
+pub mod rehearse;
 pub mod secret;
 pub mod template;

@@ -1,0 +1,229 @@
+//! One root file system a suite, made once by mmdebstrap and shared, read-only, by every host of
+//! that suite. Knows what every host must have, since hosts reach no network to install from; must
+//! not know about any single host.
+//!
+//! To put something into every host: add it to [`PACKAGES`], or to [`finish`] and raise
+//! [`RECIPE`]. Either makes a new image beside the old one.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use push_wire::digest::Digest;
+
+use super::error::{Error, IoExt};
+use super::keys::OPERATOR_USER;
+use super::mirror::{self, Mirrors};
+use super::mounts::remove;
+use super::place::Place;
+use super::suite::Suite;
+use super::tool::Tool;
+
+/// Raised whenever [`finish`] changes, so that images made before are not used.
+const RECIPE: u32 = 1;
+
+/// What a freshly installed Debian server has, and the programs that what is pushed may need.
+const PACKAGES: [&str; 15] = [
+    "ca-certificates",
+    "curl",
+    "dbus",
+    "iproute2",
+    "libc-bin",
+    "libpam-systemd",
+    "logrotate",
+    "nftables",
+    "nginx-light",
+    "openssh-server",
+    "procps",
+    "python3-minimal",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+];
+
+/// How long mmdebstrap may take. It takes 20 s with a near mirror.
+const BUILD_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// How long another run that makes the same image is waited for.
+const LOCK_WITHIN: Duration = Duration::from_secs(16 * 60);
+
+/// How often the lock is tried.
+const LOCK_POLL: Duration = Duration::from_millis(200);
+
+/// A root file system that hosts may be laid over.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    pub root: PathBuf,
+}
+
+/// Returns the suite's image, making it when it is not there. `begun` is called before the work
+/// that takes long.
+pub(super) fn ensure(place: &Place, suite: Suite, begun: &dyn Fn()) -> Result<Image, Error> {
+    let recipe = Recipe::of(suite);
+    let root = place.images().join(&recipe.name);
+    if root.exists() {
+        return Ok(Image { root });
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(place.images())
+        .doing("making the folder", place.images())?;
+    let _lock = lock(&place.images().join(format!("{}.lock", recipe.name)))?;
+    // The run that held the lock may have made it.
+    if !root.exists() {
+        begun();
+        recipe.make(&root)?;
+    }
+    Ok(Image { root })
+}
+
+struct Recipe {
+    suite: Suite,
+    /// The folder's name: the suite and a digest of all that decides the content.
+    name: String,
+}
+
+impl Recipe {
+    fn of(suite: Suite) -> Self {
+        let decides = format!("{RECIPE}\n{suite}\n{}", PACKAGES.join("\n"));
+        let short = Digest::of(decides).short();
+        Self {
+            suite,
+            name: format!("{suite}-{short}"),
+        }
+    }
+
+    /// Makes the image beside its place and moves it there whole.
+    fn make(&self, root: &Path) -> Result<(), Error> {
+        let unfinished = root.with_file_name(format!(".{}.unfinished", self.name));
+        remove(&unfinished)?;
+        let made = self
+            .bootstrap(&unfinished)
+            .and_then(|()| finish(&unfinished))
+            .and_then(|()| fs::rename(&unfinished, root).doing("moving the image to", root));
+        if made.is_err() {
+            // The first error is the one to tell; the next run removes what this cannot.
+            let _ = remove(&unfinished);
+        }
+        made
+    }
+
+    fn bootstrap(&self, root: &Path) -> Result<(), Error> {
+        let options = tempfile_of_fetching(root)?;
+        let made = Tool::named("mmdebstrap")
+            .args(["--mode=root", "--variant=minbase", "--format=directory"])
+            .arg(format!("--include={}", PACKAGES.join(",")))
+            .arg(format!("--aptopt={}", options.display()))
+            .arg(self.suite.as_str())
+            .arg(root)
+            .args(Mirrors::of_this_machine().lines(self.suite))
+            .within(BUILD_WITHIN)
+            .succeed();
+        fs::remove_file(&options).doing("removing", &options)?;
+        match made {
+            Ok(_) => Ok(()),
+            Err(Error::ToolFailed { stderr, .. } | Error::ToolTimedOut { stderr, .. }) => {
+                Err(Error::ImageNotMade {
+                    suite: self.suite,
+                    reason: stderr,
+                })
+            }
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Takes out what each host must have of its own, and what says where the packages came from.
+fn finish(root: &Path) -> Result<(), Error> {
+    for own in ["rsa", "ecdsa", "ed25519"] {
+        let key = root.join(format!("etc/ssh/ssh_host_{own}_key"));
+        remove(&key.with_extension("pub"))?;
+        remove(&key)?;
+    }
+    for laptops in [
+        "etc/apt/apt.conf.d/99mmdebstrap",
+        "etc/resolv.conf",
+        "etc/hostname",
+    ] {
+        remove(&root.join(laptops))?;
+    }
+    remove(&root.join("var/lib/dbus/machine-id"))?;
+    let machine_id = root.join("etc/machine-id");
+    // Empty rather than absent: absent would mean a first boot, which resets what is enabled.
+    fs::write(&machine_id, "").doing("emptying", &machine_id)?;
+    Tool::named("chroot")
+        .arg(root)
+        .args([
+            "useradd",
+            "--create-home",
+            "--shell",
+            "/bin/bash",
+            OPERATOR_USER,
+        ])
+        .succeed()?;
+    Ok(())
+}
+
+/// Writes apt's fetching options where only root can read them, beside the image to be made.
+fn tempfile_of_fetching(root: &Path) -> Result<PathBuf, Error> {
+    let path = root.with_extension("apt-options");
+    remove(&path)?;
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .doing("making", &path)?;
+    file.write_all(mirror::fetching()?.as_bytes())
+        .doing("writing", &path)?;
+    Ok(path)
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .doing("opening the lock", path)?;
+    let deadline = Instant::now() + LOCK_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(source).doing("locking", path),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(Error::ImageBusy {
+                    path: path.to_owned(),
+                    limit_s: LOCK_WITHIN.as_secs(),
+                });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_do_not_share_an_image_and_a_suite_keeps_its_own() {
+        let names = Suite::ALL.map(|suite| Recipe::of(suite).name);
+        assert_ne!(names[0], names[1]);
+        assert_eq!(names[0], Recipe::of(Suite::Bookworm).name);
+        assert!(names[0].starts_with("bookworm-"));
+    }
+
+    #[test]
+    fn an_image_that_is_there_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::at(dir.path(), dir.path());
+        let root = dir.path().join(Recipe::of(Suite::Trixie).name);
+        fs::create_dir(&root).unwrap();
+        let image = ensure(&place, Suite::Trixie, &|| panic!("began to make it")).unwrap();
+        assert_eq!(image.root, root);
+    }
+}
