@@ -26,9 +26,12 @@ const ASK_WITHIN: Duration = Duration::from_secs(5);
 /// constant; what varies comes as arguments. Before the program starts is the only time at which
 /// joining is not a race, and Rust has no safe way to do something between fork and exec.
 const JOIN: &str = r#"
-    while [ "$1" != -- ]; do echo $$ >"$1" || exit; shift; done
-    shift
-    exec "$@"
+    while ((my $door = shift) ne "--") {
+        open(my $group, ">", $door) or die "cannot open $door: $!\n";
+        print $group $$;
+        close($group) or die "cannot join by $door: $!\n";
+    }
+    exec { $ARGV[0] } @ARGV or die "cannot run $ARGV[0]: $!\n";
 "#;
 
 /// A container that was started, and perhaps has ended since.
@@ -58,8 +61,8 @@ pub(super) fn start(
         .open(&console)
         .doing("opening", &console)?;
     let log_too = log.try_clone().doing("opening", &console)?;
-    let nspawn = Command::new("sh")
-        .args(["-c", JOIN, "join"])
+    let nspawn = Command::new("perl")
+        .args(["-e", JOIN, "--"])
         .args(parts.cgroup.doors())
         .args(["--", "systemd-nspawn", "--quiet", "--boot", "--settings=no"])
         .args(["--register=no", "--keep-unit", "--link-journal=no"])

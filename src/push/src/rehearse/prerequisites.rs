@@ -73,7 +73,7 @@ const PACKAGES: [Package; 9] = [
     program(
         "perl-base",
         "perl",
-        "stops a file system as a power cut does",
+        "puts a host into its cgroup, and cuts its power",
     ),
 ];
 
