@@ -1,3 +1,11 @@
 //! Support for the end-to-end tests.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`hosts`] | throw-away hosts of the rehearsal |
+//! | [`relay`] | a TCP relay on loopback that can stall or cut a connection |
+//! | [`sshd`] | real SSH servers on loopback, with keys of their own |
 
 pub mod hosts;
+pub mod relay;
+pub mod sshd;

@@ -7,7 +7,9 @@
 //! | [`inventory`] | TOML to [`inventory::Fleet`]; every error names its line |
 //! | [`embedded`] | push-host, built in, for each machine it can run on |
 //! | [`secret`] | age files to secrets, which cannot be shown |
+//! | [`transport`] | the one door to a host |
 //! | [`rehearse`] | throw-away local hosts |
+//! | [`visible`] | makes text from outside safe to show; every module may use it |
 //!
 //! Each module may import those above it and never those below.
 
@@ -17,3 +19,5 @@ pub mod name;
 pub mod rehearse;
 pub mod secret;
 pub mod template;
+pub mod transport;
+pub mod visible;

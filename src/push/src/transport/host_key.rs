@@ -1,0 +1,143 @@
+//! A host's public key as OpenSSH writes it, and how it came to be believed.
+//!
+//! Knows the text form (`ssh-ed25519 AAAA… comment`) and the fingerprint, nothing about the
+//! protocol: two keys are equal when their blobs are, whatever their comments say.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::path::PathBuf;
+
+/// Longest key line that is looked at, in bytes; RSA 16384 needs about 2,800.
+const KEY_LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// A host's public key.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HostKey {
+    algorithm: String,
+    blob: Vec<u8>,
+}
+
+impl HostKey {
+    /// Reads `ssh-ed25519 AAAA… [comment]`. Returns `None` for anything else, a certificate too.
+    pub fn parse(line: &str) -> Option<Self> {
+        if line.len() > KEY_LINE_BYTES_MAX {
+            return None;
+        }
+        let mut fields = line.split_ascii_whitespace();
+        let algorithm = fields.next()?;
+        let blob = decode_base64(fields.next()?)?;
+        let key = Self::from_blob(blob)?;
+        (key.algorithm == algorithm).then_some(key)
+    }
+
+    /// Takes a key blob of RFC 4253 §6.6, whose first field names the algorithm.
+    pub fn from_blob(blob: Vec<u8>) -> Option<Self> {
+        let length = usize::try_from(u32::from_be_bytes(*blob.first_chunk::<4>()?)).ok()?;
+        let name = blob.get(4..)?.get(..length)?;
+        let algorithm = std::str::from_utf8(name).ok()?.to_owned();
+        let is_plain = !algorithm.is_empty()
+            && algorithm.bytes().all(|byte| byte.is_ascii_graphic())
+            && !algorithm.contains("-cert-v0");
+        (is_plain && blob.len() > 4 + length).then_some(Self { algorithm, blob })
+    }
+
+    /// The algorithm's name, `ssh-ed25519` for example.
+    pub fn algorithm(&self) -> &str {
+        &self.algorithm
+    }
+
+    /// The bytes that the fingerprint is made of.
+    pub fn blob(&self) -> &[u8] {
+        &self.blob
+    }
+
+    /// `SHA256:…`, as `ssh-keygen -l` shows it.
+    pub fn fingerprint(&self) -> String {
+        format!(
+            "SHA256:{}",
+            STANDARD_NO_PAD.encode(Sha256::digest(&self.blob))
+        )
+    }
+}
+
+/// The line that goes into an inventory or a known_hosts file.
+impl fmt::Display for HostKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.algorithm, STANDARD.encode(&self.blob))
+    }
+}
+
+impl fmt::Debug for HostKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.algorithm, self.fingerprint())
+    }
+}
+
+/// The key that a host has proved to hold, and why it was believed to be the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerKey {
+    /// The key itself; for a certificate, the key inside.
+    pub key: HostKey,
+    /// What vouched for it.
+    pub verified_by: VerifiedBy,
+}
+
+/// What vouched for a host key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerifiedBy {
+    /// `host_key` in the inventory.
+    Pinned,
+    /// A line of a known_hosts file.
+    KnownHosts {
+        /// The file.
+        file: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// A certificate signed by an authority of a known_hosts file.
+    Certificate {
+        /// Fingerprint of the authority's key.
+        authority: String,
+        /// The certificate's key id, as its signer named it.
+        key_id: String,
+    },
+}
+
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD
+        .decode(text)
+        .or_else(|_| STANDARD_NO_PAD.decode(text))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
+    #[test]
+    fn a_key_line_survives_the_round_trip_without_its_comment() {
+        let key = HostKey::parse(&format!("{LINE} root@web1")).unwrap();
+        assert_eq!(key.to_string(), LINE);
+        assert_eq!(key, HostKey::parse(LINE).unwrap());
+        assert_eq!(
+            key.fingerprint(),
+            "SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE"
+        );
+    }
+
+    #[test]
+    fn a_line_whose_name_and_blob_disagree_is_no_key() {
+        assert_eq!(
+            HostKey::parse(&LINE.replace("ssh-ed25519", "ssh-rsa")),
+            None
+        );
+        assert_eq!(HostKey::parse("ssh-ed25519 !!!"), None);
+        assert_eq!(HostKey::parse("ssh-ed25519"), None);
+        assert_eq!(HostKey::parse("ssh-ed25519 AAAA"), None);
+    }
+}
