@@ -186,8 +186,8 @@ fn the_wire_does_no_io() {
 
 #[test]
 fn no_shell_text_is_assembled() {
-    // The operator's own build command is the one text that goes to a shell, and it goes as it is.
-    let may = ["release/build.rs"];
+    // The operator's own build command and ProxyCommand are the texts that go to a shell, as they are.
+    let may = ["release/build.rs", "transport/ssh/open.rs"];
     for folder in ["src/push/src", "src/host/src"] {
         for (file, text) in sources(&root().join(folder)) {
             let calls = [

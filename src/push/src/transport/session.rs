@@ -140,8 +140,8 @@ impl Session {
     }
 
     /// The last lines of stderr so far.
-    pub fn stderr(&self) -> Vec<String> {
-        self.output.stderr()
+    pub fn complaints(&self) -> Vec<String> {
+        self.output.complaints()
     }
 
     /// Takes the halves apart, for two tasks.
@@ -176,7 +176,7 @@ impl Output {
     }
 
     /// The last lines of stderr so far.
-    pub fn stderr(&self) -> Vec<String> {
+    pub fn complaints(&self) -> Vec<String> {
         self.stderr.lines()
     }
 

@@ -258,7 +258,7 @@ async fn stream_to(
     }
     if let Some(command) = &target.proxy_command {
         let proxy = open::proxy(target, command)?;
-        let complaints = proxy.stderr();
+        let complaints = proxy.complaints();
         return Ok((Box::new(proxy), Some(complaints)));
     }
     Ok((Box::new(open::tcp(target).await?), None))

@@ -155,7 +155,7 @@ pub(super) fn proxy(target: &Target, command: &str) -> Result<Proxy, Error> {
 
 impl Proxy {
     /// What the command complains about; grows while it runs.
-    pub(super) fn stderr(&self) -> Tail {
+    pub(super) fn complaints(&self) -> Tail {
         self.stderr.clone()
     }
 }
