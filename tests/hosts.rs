@@ -2,7 +2,7 @@
 //! and the system's own ssh to look at hosts with. Knows nothing of push itself.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use push::rehearse::{Fleet, HostSpec, Place, Prerequisites, RehearsalHost};
@@ -33,7 +33,7 @@ pub fn place() -> Option<Place> {
     match able {
         Ok(()) => Some(Place::of_this_machine().unwrap()),
         Err(error) => {
-            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            let test = test_name();
             let why = match &error {
                 push::rehearse::Error::NotRoot => "not root".to_owned(),
                 other => other.to_string(),
@@ -42,6 +42,21 @@ pub fn place() -> Option<Place> {
             None
         }
     }
+}
+
+/// Whether a program that only some tests need is there; says so when it is not.
+pub fn has_program(program: &str) -> bool {
+    let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+    let is_there = folders
+        .iter()
+        .any(|folder| Path::new(folder).join(program).exists());
+    if !is_there {
+        say(&format!(
+            "skipped: {program} is not installed: {}",
+            test_name()
+        ));
+    }
+    is_there
 }
 
 /// The system's ssh to a host, as its operator, with strict host key checking.
@@ -80,7 +95,12 @@ fn known_hosts(host: &RehearsalHost) -> PathBuf {
     file
 }
 
+fn test_name() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
+}
+
 fn say(line: &str) {
     // Not `eprintln!`: the harness swallows that of tests that pass.
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{line}").unwrap();
 }

@@ -24,6 +24,10 @@ const KILL_POLL: Duration = Duration::from_millis(5);
 /// What a host's systemd can limit its services by, where the laptop's kernel offers it.
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
+/// How often a group is made anew when the one above it goes away meanwhile, because another fleet
+/// that was alone in it has gone.
+const MAKE_TRIES: usize = 20;
+
 /// Where cgroup2 is mounted: at `/sys/fs/cgroup`, or below it beside the first version's.
 pub(super) fn mounted() -> Option<PathBuf> {
     let mounts = mounts::all().ok()?;
@@ -68,7 +72,7 @@ impl Cgroup {
     /// Makes the group, empty.
     pub fn make(&self) -> Result<(), Error> {
         for group in self.hierarchies() {
-            fs::create_dir_all(group).doing("making the cgroup", group)?;
+            make_tree(group)?;
         }
         // From the top of the hierarchy down to the fleet: a group passes on what it was given.
         let ancestors: Vec<&Path> = self.unified.ancestors().skip(1).take(3).collect();
@@ -161,6 +165,19 @@ fn is_init_status(status: &str) -> bool {
             let pids: Vec<&str> = pids.split_whitespace().collect();
             pids.len() > 1 && pids.last() == Some(&"1")
         })
+}
+
+fn make_tree(group: &Path) -> Result<(), Error> {
+    let mut made = fs::create_dir_all(group);
+    for _ in 1..MAKE_TRIES {
+        match &made {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                made = fs::create_dir_all(group);
+            }
+            Err(_) | Ok(()) => break,
+        }
+    }
+    made.doing("making the cgroup", group)
 }
 
 /// Groups are removed one by one, the inner first; the files in them are the kernel's.

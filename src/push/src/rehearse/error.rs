@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::prerequisites::package_of;
+
 /// Why a rehearsal host or fleet cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,6 +22,14 @@ pub enum Error {
     PackagesMissing {
         /// Their names.
         packages: Vec<String>,
+    },
+    /// apt did not install them.
+    #[error("{} could not be installed\n{reason}", packages.join(", "))]
+    NotInstalled {
+        /// Their names.
+        packages: Vec<String>,
+        /// What apt said.
+        reason: String,
     },
     /// The kernel, or the container that this runs in, does not allow it.
     #[error("this kernel cannot carry rehearsal hosts: {what}")]
@@ -84,7 +94,7 @@ pub enum Error {
         reason: String,
     },
     /// Another run builds the same image and does not end.
-    #[error("another run has been making {} for over {limit_s} s", path.display())]
+    #[error("another run makes the same image and has held {} for over {limit_s} s", path.display())]
     ImageBusy {
         /// The lock it holds.
         path: PathBuf,
@@ -184,6 +194,7 @@ impl Error {
             Self::NotRoot => "push::rehearse::not_root",
             Self::NotDebianLike { .. } => "push::rehearse::not_debian_like",
             Self::PackagesMissing { .. } => "push::rehearse::packages_missing",
+            Self::NotInstalled { .. } => "push::rehearse::not_installed",
             Self::KernelLacks { .. } => "push::rehearse::kernel_lacks",
             Self::ToolMissing { .. } => "push::rehearse::tool_missing",
             Self::ToolFailed { .. } => "push::rehearse::tool_failed",
@@ -216,10 +227,14 @@ impl Error {
                 let packages = packages.join(" ");
                 return format!("sudo apt-get install --no-install-recommends {packages}");
             }
+            Self::NotInstalled { .. } => "see that `sudo apt-get update` succeeds; then try again",
             Self::KernelLacks { .. } => {
                 "run it on a machine or virtual machine of your own rather than in a container"
             }
-            Self::ToolMissing { .. } => "`push rehearse ENV` offers to install what is missing",
+            Self::ToolMissing { program } => match package_of(program) {
+                Some(package) => return format!("sudo apt-get install {package}"),
+                None => "install the Debian package that it is in",
+            },
             Self::Io { .. } | Self::ToolFailed { .. } | Self::ToolTimedOut { .. } => {
                 "`push rehearse --down` removes what was made so far; then try again"
             }
@@ -249,10 +264,7 @@ impl Error {
             Self::Down { .. } => "boot it again first",
             Self::AlreadyUp { .. } => "take it down, or cut its power, first",
             Self::PathInHost { .. } => "write it as the host sees it, such as /etc/hosts",
-            Self::Record { path, .. } => {
-                let folder = path.parent().unwrap_or(path).display();
-                return format!("when no rehearsal runs, `sudo rm -r {folder}`");
-            }
+            Self::Record { .. } => "`push rehearse --down` removes its fleet, record or not",
             Self::Leftovers { .. } => "`push rehearse --down` tries again",
         };
         fixed.to_owned()
@@ -271,5 +283,116 @@ impl<T, E: Into<io::Error>> IoExt<T> for Result<T, E> {
             path: path.to_owned(),
             source: source.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FleetNumber, Suite};
+    use super::*;
+
+    /// One of each kind, in two halves. A new kind is added to be read once by a person.
+    fn kinds_of_the_laptop() -> Vec<Error> {
+        let text = str::to_owned;
+        let path = |path: &str| PathBuf::from(path);
+        vec![
+            Error::NotRoot,
+            Error::NotDebianLike {
+                found: text("Fedora Linux 43"),
+            },
+            Error::PackagesMissing {
+                packages: vec![text("mmdebstrap"), text("iproute2")],
+            },
+            Error::NotInstalled {
+                packages: vec![text("mmdebstrap")],
+                reason: text("E: Unable to fetch some archives"),
+            },
+            Error::KernelLacks {
+                what: text("it has no overlay file system"),
+            },
+            Error::ToolMissing {
+                program: text("mkfs.xfs"),
+            },
+            Error::ToolFailed {
+                command: text("ip -batch -"),
+                status: text("status 1"),
+                stderr: text("RTNETLINK answers: Operation not permitted"),
+            },
+            Error::ToolTimedOut {
+                command: text("apt-get -q update"),
+                limit_s: 600,
+                stderr: text("Connecting"),
+            },
+            Error::Io {
+                doing: "making",
+                path: path("/var/lib/push-rehearsal"),
+                source: io::ErrorKind::StorageFull.into(),
+            },
+        ]
+    }
+
+    fn kinds_of_hosts() -> Vec<Error> {
+        let text = str::to_owned;
+        let path = |path: &str| PathBuf::from(path);
+        vec![
+            Error::NoHome {
+                reason: text("HOME is not set"),
+            },
+            Error::UnknownSuite { found: text("sid") },
+            Error::ImageNotMade {
+                suite: Suite::Trixie,
+                reason: text("E: no such mirror"),
+            },
+            Error::ImageBusy {
+                path: path("/root/.cache/push/rehearsal/x.lock"),
+                limit_s: 960,
+            },
+            Error::HostName {
+                name: text("a b"),
+                why: "it has a character that no host name has",
+            },
+            Error::HostCount {
+                found: 201,
+                max: 200,
+            },
+            Error::TooManyFleets { max: 64 },
+            Error::NoAddressRange {
+                tried: vec![text("198.18.0.0/24"), text("10.213.0.0/24")],
+            },
+            Error::BootTimedOut {
+                host: text("web1"),
+                limit_s: 90,
+                state: text("its state is \"starting\""),
+                console: text("A start job is running"),
+            },
+            Error::Ended {
+                host: text("web1"),
+                status: text("status 1"),
+                console: text("Failed to mount"),
+            },
+            Error::Down { host: text("web1") },
+            Error::AlreadyUp { host: text("web1") },
+            Error::PathInHost {
+                path: path("../etc/shadow"),
+            },
+            Error::Record {
+                path: path("/var/lib/push-rehearsal/3/fleet.json"),
+                reason: text("it has format 2, not 1"),
+            },
+            Error::Leftovers {
+                fleet: FleetNumber(3),
+                problems: vec![text("unmounting /x: busy")],
+            },
+        ]
+    }
+
+    #[test]
+    fn every_error_says_what_is_wrong_why_and_what_to_type_next() {
+        let told: Vec<String> = kinds_of_the_laptop()
+            .iter()
+            .chain(&kinds_of_hosts())
+            .map(|error| format!("{}\n{error}\nhelp: {}\n", error.code(), error.help()))
+            .collect();
+        insta::assert_snapshot!(told.join("\n"));
     }
 }

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
@@ -25,6 +25,9 @@ const RUN_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a host may take to go down in order. Then its power is cut.
 const ORDERLY_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often is looked whether a host has gone down.
+const DOWN_POLL: Duration = Duration::from_millis(20);
 
 /// Which way packets vanish, without a word to either end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,9 +318,17 @@ impl RehearsalHost {
     /// # Errors
     /// When waiting fails.
     pub fn wait_until_down(&self, limit: Duration) -> Result<bool, Error> {
-        match &mut *self.power() {
-            Power::On(container, _) => Ok(container.ended_within(limit)?.is_some()),
-            Power::Off => Ok(true),
+        let deadline = Instant::now() + limit;
+        loop {
+            // Locked for one look only, so that another thread may cut the power meanwhile.
+            let is_down = match &mut *self.power() {
+                Power::On(container, _) => container.ended()?.is_some(),
+                Power::Off => true,
+            };
+            if is_down || Instant::now() >= deadline {
+                return Ok(is_down);
+            }
+            std::thread::sleep(DOWN_POLL);
         }
     }
 

@@ -51,5 +51,5 @@ pub use place::Place;
 pub use prerequisites::{Package, Prerequisites};
 pub use record::{FleetNumber, FleetRecord, HostRecord};
 pub use suite::Suite;
-pub use sweep::{Swept, fleets, take_down_all};
+pub use sweep::{Swept, fleets, take_down, take_down_all};
 pub use tool::Finished;

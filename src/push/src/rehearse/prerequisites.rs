@@ -77,6 +77,21 @@ const PACKAGES: [Package; 9] = [
     ),
 ];
 
+/// What only some tests need, with [`super::Disk::Loop`].
+const PACKAGES_OF_DISKS: [Package; 2] = [
+    program("e2fsprogs", "mkfs.ext4", "makes a host's own file system"),
+    program("xfsprogs", "mkfs.xfs", "makes a host's own file system"),
+];
+
+/// The package that a program is in, of those that are run here.
+pub(super) fn package_of(program: &str) -> Option<&'static str> {
+    PACKAGES
+        .iter()
+        .chain(&PACKAGES_OF_DISKS)
+        .find(|package| matches!(package.sign, Sign::Program(known) if known == program))
+        .map(|package| package.name)
+}
+
 /// What stands between this machine and a rehearsal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prerequisites {
@@ -138,18 +153,23 @@ impl Prerequisites {
     /// Installs what is missing with apt. Ask the operator first.
     ///
     /// # Errors
-    /// [`Error::NotRoot`], or what apt said.
+    /// [`Error::NotRoot`], or [`Error::NotInstalled`] with what apt said.
     pub fn install(&self) -> Result<(), Error> {
         self.require_root()?;
         if self.missing.is_empty() {
             return Ok(());
         }
-        apt_get().arg("update").succeed()?;
-        apt_get()
-            .args(["install", "--yes", "--no-install-recommends", "--"])
-            .args(self.missing.iter().map(|package| package.name))
-            .succeed()?;
-        Ok(())
+        let names = || self.missing.iter().map(|package| package.name);
+        let installed = apt_get().arg("update").succeed().and_then(|_| {
+            apt_get()
+                .args(["install", "--yes", "--no-install-recommends", "--"])
+                .args(names())
+                .succeed()
+        });
+        installed.map(drop).map_err(|error| Error::NotInstalled {
+            packages: names().map(str::to_owned).collect(),
+            reason: error.to_string(),
+        })
     }
 
     fn require_root(&self) -> Result<(), Error> {

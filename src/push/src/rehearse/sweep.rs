@@ -16,7 +16,7 @@ const TURN_WITHIN: Duration = Duration::from_secs(10);
 /// How often the turn is asked for.
 const TURN_POLL: Duration = Duration::from_millis(20);
 
-/// What [`take_down_all`] did.
+/// What [`take_down_all`] and [`take_down`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Fleets of which nothing is left.
@@ -40,13 +40,22 @@ pub fn fleets(place: &Place) -> Result<Vec<FleetRecord>, Error> {
 /// # Errors
 /// [`Error::Leftovers`] of the first fleet that cannot be removed; the others are all the same.
 pub fn take_down_all(place: &Place) -> Result<Swept, Error> {
-    take_down_where(place, |_| true)
+    take_down_where(place, folders(place), |_| true)
+}
+
+/// Takes down one fleet, unless a running process holds it.
+///
+/// # Errors
+/// [`Error::Leftovers`]. A fleet that is not there is no error; then [`Swept`] is empty.
+pub fn take_down(place: &Place, fleet: FleetNumber) -> Result<Swept, Error> {
+    let its = folders(place).filter(|(number, _)| *number == fleet);
+    take_down_where(place, its, |_| true)
 }
 
 /// Takes down the fleets whose process has died without doing so. One whose record cannot be read
 /// may be one that the operator keeps, so it stays.
 pub(super) fn take_down_abandoned(place: &Place) -> Result<Swept, Error> {
-    take_down_where(place, |folder| match folder.read() {
+    take_down_where(place, folders(place), |folder| match folder.read() {
         Ok(None) => true,
         Ok(Some(record)) => record.keep == Keep::Guarded,
         Err(_) => false,
@@ -111,7 +120,7 @@ pub(super) fn turn(place: &Place) -> Result<File, Error> {
 fn take_down_where(place: &Place, wanted: impl Fn(&FleetFolder) -> bool) -> Result<Swept, Error> {
     let mut swept = Swept::default();
     let mut first_problem = None;
-    for (number, folder) in folders(place) {
+    for (number, folder) in candidates {
         let Some(_owner) = adopt(place, &folder)? else {
             swept.in_use.push(number);
             continue;
