@@ -117,7 +117,11 @@ pub(super) fn turn(place: &Place) -> Result<File, Error> {
     }
 }
 
-fn take_down_where(place: &Place, wanted: impl Fn(&FleetFolder) -> bool) -> Result<Swept, Error> {
+fn take_down_where(
+    place: &Place,
+    candidates: impl Iterator<Item = (FleetNumber, FleetFolder)>,
+    wanted: impl Fn(&FleetFolder) -> bool,
+) -> Result<Swept, Error> {
     let mut swept = Swept::default();
     let mut first_problem = None;
     for (number, folder) in candidates {
