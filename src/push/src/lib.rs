@@ -7,6 +7,7 @@
 //! | [`inventory`] | TOML to [`inventory::Fleet`]; every error names its line |
 //! | [`embedded`] | push-host, built in, for each machine it can run on |
 //! | [`secret`] | age files to secrets, which cannot be shown |
+//! | [`event`] | what the world is told, outcomes and exit codes; plain data |
 //! | [`transport`] | the one door to a host |
 //! | [`rehearse`] | throw-away local hosts |
 //! | [`visible`] | makes text from outside safe to show; every module may use it |
@@ -14,6 +15,7 @@
 //! Each module may import those above it and never those below.
 
 pub mod embedded;
+pub mod event;
 pub mod inventory;
 pub mod name;
 pub mod rehearse;
