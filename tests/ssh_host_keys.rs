@@ -1,0 +1,324 @@
+//! Who is talked to and who is not: pinned keys, known_hosts and host certificates against a real sshd.
+
+use push::transport::ssh::SshDialer;
+use push::transport::{Connection, Dialer, Error, NoPrompt, Route, Target, VerifiedBy};
+use push_tests::sshd::{Lab, Sshd, Wishes, host_key, identity, public};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A server with two host keys, and a target that has what it takes to log in.
+struct Scene {
+    lab: Lab,
+    sshd: Sshd,
+    target: Target,
+    ed25519: PathBuf,
+    ecdsa: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Option<Self> {
+        Self::with(|_, _| String::new())
+    }
+
+    fn with(config: impl FnOnce(&Lab, &Path) -> String) -> Option<Self> {
+        let lab = Lab::new()?;
+        let ed25519 = lab.key("host_ed25519", &["ed25519"]);
+        let ecdsa = lab.key("host_ecdsa", &["ecdsa"]);
+        let user = lab.key("user", &["ed25519"]);
+        let wishes = Wishes {
+            host_keys: vec![ed25519.clone(), ecdsa.clone()],
+            authorized: vec![public(&user)],
+            config: config(&lab, &ed25519),
+        };
+        let sshd = lab.sshd("sshd", &wishes);
+        let target = Target {
+            identities: vec![identity(&user)],
+            ..sshd.target("web1")
+        };
+        Some(Self {
+            lab,
+            sshd,
+            target,
+            ed25519,
+            ecdsa,
+        })
+    }
+
+    /// Dials with this known_hosts file; `ED25519` and `ECDSA` stand for the server's keys, `NAME` for its name.
+    async fn dial_knowing(&self, known_hosts: &str) -> Result<Box<dyn Connection>, Error> {
+        let text = known_hosts
+            .replace("NAME", &format!("[127.0.0.1]:{}", self.sshd.port))
+            .replace("ED25519", &host_key(&self.ed25519).to_string())
+            .replace("ECDSA", &host_key(&self.ecdsa).to_string());
+        let known_hosts = vec![
+            self.lab.write("known_hosts", &text),
+            self.lab.path("absent"),
+        ];
+        dial(&Target {
+            known_hosts,
+            ..self.target.clone()
+        })
+        .await
+    }
+
+    /// Whether the server saw anybody try to log in.
+    fn saw_a_login(&self) -> bool {
+        let log = self.sshd.logged();
+        log.contains("Accepted")
+            || log.contains("Postponed")
+            || log.contains("userauth")
+            || log.contains("Failed")
+    }
+}
+
+async fn dial(target: &Target) -> Result<Box<dyn Connection>, Error> {
+    SshDialer::new(Arc::new(NoPrompt))
+        .dial(target, Route::Shared)
+        .await
+}
+
+fn error(result: Result<Box<dyn Connection>, Error>) -> Error {
+    match result {
+        Ok(connection) => panic!("connected to {:?}", connection.server_key()),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_key_lets_in_and_any_other_key_stops_before_the_login() {
+    let Some(scene) = Scene::new() else { return };
+    for key in [&scene.ed25519, &scene.ecdsa] {
+        let pinned = vec![host_key(key)];
+        let connection = dial(&Target {
+            pinned: pinned.clone(),
+            ..scene.target.clone()
+        })
+        .await
+        .unwrap();
+        assert_eq!(connection.server_key().key, pinned[0]);
+        assert_eq!(connection.server_key().verified_by, VerifiedBy::Pinned);
+    }
+
+    let Some(scene) = Scene::new() else { return };
+    let wrong = host_key(&scene.lab.key("wrong", &["ed25519"]));
+    let error = error(
+        dial(&Target {
+            pinned: vec![wrong],
+            ..scene.target.clone()
+        })
+        .await,
+    );
+    assert!(
+        matches!(&error, Error::HostKeyChanged { key, .. } if *key == host_key(&scene.ed25519)),
+        "{error:?}"
+    );
+    assert!(!scene.saw_a_login(), "{}", scene.sshd.logged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_key_decides_alone() {
+    let Some(scene) = Scene::new() else { return };
+    let pinned = vec![host_key(&scene.ed25519)];
+    let revoked = scene
+        .lab
+        .write("kh", &format!("@revoked * {}\n", pinned[0]));
+    let known_hosts = vec![revoked, scene.lab.path(".")];
+    dial(&Target {
+        pinned,
+        known_hosts,
+        ..scene.target.clone()
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_key_stops_before_the_login_and_says_what_to_pin() {
+    let Some(scene) = Scene::new() else { return };
+    let error = error(scene.dial_knowing("# nothing\n").await);
+    let Error::HostKeyUnknown { key, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(*key, host_key(&scene.ed25519));
+    assert!(error.to_string().contains(&key.fingerprint()));
+    assert!(error.help().contains("push trust web1"), "{}", error.help());
+    assert!(
+        error.help().contains(&format!("host_key = \"{key}\"")),
+        "{}",
+        error.help()
+    );
+    assert!(!scene.saw_a_login(), "{}", scene.sshd.logged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_that_is_known_is_the_one_that_is_asked_for() {
+    let Some(scene) = Scene::new() else { return };
+    let connection = scene.dial_knowing("# comment\nNAME ECDSA\n").await.unwrap();
+    let key = connection.server_key();
+    assert_eq!(key.key, host_key(&scene.ecdsa));
+    assert!(
+        matches!(&key.verified_by, VerifiedBy::KnownHosts { line: 2, .. }),
+        "{key:?}"
+    );
+    scene.dial_knowing("127.0.0.* ED25519\n").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_a_revoked_and_an_untyped_key_each_stop_with_their_own_reason() {
+    let Some(scene) = Scene::new() else { return };
+    let other = host_key(&scene.lab.key("other", &["ed25519"]));
+    let rsa = host_key(&scene.lab.key("rsa", &["rsa"]));
+
+    let changed = error(scene.dial_knowing(&format!("NAME {other}\n")).await);
+    assert!(
+        matches!(changed, Error::HostKeyChanged { .. }),
+        "{changed:?}"
+    );
+    assert!(
+        changed.to_string().contains(&other.fingerprint()),
+        "{changed}"
+    );
+
+    let revoked = error(
+        scene
+            .dial_knowing("NAME ED25519\n@revoked * ED25519\n")
+            .await,
+    );
+    assert!(
+        matches!(revoked, Error::HostKeyRevoked { line: 2, .. }),
+        "{revoked:?}"
+    );
+
+    let other_type = error(scene.dial_knowing(&format!("NAME {rsa}\n")).await);
+    assert!(
+        matches!(other_type, Error::HostKeyOtherType { .. }),
+        "{other_type:?}"
+    );
+
+    let several = scene
+        .dial_knowing(&format!("NAME {other}\nNAME ED25519\n"))
+        .await;
+    assert!(several.is_ok(), "{:?}", several.err());
+    assert_eq!(scene.sshd.logged().matches("Accepted publickey").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_hosts_file_that_cannot_be_read_is_an_error() {
+    let Some(scene) = Scene::new() else { return };
+    // A directory in the file's place cannot be read even by root.
+    let known_hosts = vec![scene.lab.path(".")];
+    let error = error(
+        dial(&Target {
+            known_hosts,
+            ..scene.target.clone()
+        })
+        .await,
+    );
+    assert!(matches!(error, Error::KnownHosts { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_a_known_authority_is_believed_for_its_names_only() {
+    let certified = |principals: &'static str| {
+        move |lab: &Lab, host: &Path| {
+            let ca = lab.key("ca", &["ed25519"]);
+            lab.certify(&ca, host, &["-h", "-I", "web1", "-n", principals]);
+            format!("HostCertificate {}-cert.pub\n", host.display())
+        }
+    };
+    let Some(scene) = Scene::with(certified("127.0.0.1,web1")) else {
+        return;
+    };
+    let authority = host_key(&scene.lab.path("ca"));
+    let line = format!("@cert-authority * {authority}\n");
+
+    let connection = scene.dial_knowing(&line).await.unwrap();
+    let verified_by = VerifiedBy::Certificate {
+        authority: authority.fingerprint(),
+        key_id: "web1".into(),
+    };
+    assert_eq!(connection.server_key().verified_by, verified_by);
+    assert_eq!(connection.server_key().key, host_key(&scene.ed25519));
+
+    let revoked = error(
+        scene
+            .dial_knowing(&format!("{line}@revoked * {authority}\n"))
+            .await,
+    );
+    assert!(
+        matches!(revoked, Error::HostKeyRevoked { .. }),
+        "{revoked:?}"
+    );
+    // Without an authority no certificate is asked for, and the bare key counts.
+    scene.dial_knowing("NAME ED25519\n").await.unwrap();
+
+    let Some(scene) = Scene::with(certified("web2")) else {
+        return;
+    };
+    let line = format!("@cert-authority * {}\n", host_key(&scene.lab.path("ca")));
+    let misnamed = error(scene.dial_knowing(&line).await);
+    assert!(
+        matches!(&misnamed, Error::HostKeyUnknown { note: Some(_), .. }),
+        "{misnamed:?}"
+    );
+    assert!(!scene.saw_a_login());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_and_a_person_s_certificate_prove_nothing() {
+    for arguments in [
+        &[
+            "-h",
+            "-I",
+            "old",
+            "-n",
+            "127.0.0.1",
+            "-V",
+            "20200101:20210101",
+        ][..],
+        &["-I", "person", "-n", "127.0.0.1"],
+    ] {
+        let scene = Scene::with(|lab, host| {
+            let ca = lab.key("ca", &["ed25519"]);
+            lab.certify(&ca, host, arguments);
+            format!("HostCertificate {}-cert.pub\n", host.display())
+        });
+        let Some(scene) = scene else { return };
+        let line = format!("@cert-authority * {}\n", host_key(&scene.lab.path("ca")));
+        let error = error(scene.dial_knowing(&line).await);
+        assert!(
+            matches!(&error, Error::HostKeyUnknown { .. }),
+            "{arguments:?}: {error:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_can_be_looked_at_without_logging_in() {
+    let Some(scene) = Scene::new() else { return };
+    let key = SshDialer::new(Arc::new(NoPrompt))
+        .offered_key(&scene.target)
+        .await
+        .unwrap();
+    assert_eq!(key, host_key(&scene.ed25519));
+    assert!(!scene.saw_a_login());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_only_signs_with_sha1_is_refused_with_the_reason() {
+    let Some(lab) = Lab::new() else { return };
+    let rsa = lab.key("host_rsa", &["rsa", "-b", "2048"]);
+    let wishes = Wishes {
+        host_keys: vec![rsa.clone()],
+        authorized: vec![],
+        config: "HostKeyAlgorithms ssh-rsa\n".into(),
+    };
+    let sshd = lab.sshd("sshd", &wishes);
+    let target = Target {
+        pinned: vec![host_key(&rsa)],
+        ..sshd.target("old")
+    };
+    let error = error(dial(&target).await);
+    assert!(matches!(&error, Error::WeakAlgorithms { .. }), "{error:?}");
+    assert!(error.to_string().contains("ssh-rsa"), "{error}");
+}
