@@ -7,6 +7,9 @@
 //! | [`inventory`] | TOML to [`inventory::Fleet`]; every error names its line |
 //! | [`embedded`] | push-host, built in, for each machine it can run on |
 //! | [`secret`] | age files to secrets, which cannot be shown |
+//! | [`release`] | what the operator ships: build, read, find out its needs, pack |
+//! | [`desired`] | what one host shall have: slice, texts, listings |
+//! | [`plan`] | the difference between that and what the host has |
 //! | [`event`] | what the world is told, outcomes and exit codes; plain data |
 //! | [`transport`] | the one door to a host |
 //! | [`rehearse`] | throw-away local hosts |
@@ -14,11 +17,14 @@
 //!
 //! Each module may import those above it and never those below.
 
+pub mod desired;
 pub mod embedded;
 pub mod event;
 pub mod inventory;
 pub mod name;
+pub mod plan;
 pub mod rehearse;
+pub mod release;
 pub mod secret;
 pub mod template;
 pub mod transport;

@@ -1,0 +1,37 @@
+//! What this room asks of whoever can open secrets.
+
+use push_wire::digest::Digest;
+use zeroize::Zeroizing;
+
+use crate::name::FileName;
+
+/// An opened secret. Wiped when dropped; shows nothing.
+pub struct Opened(pub Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an opened secret")
+    }
+}
+
+/// Opens and seals secrets. Asked to open only what a host does not hold already.
+pub trait Vault: Sync {
+    /// The digest of the secret's sealed file, as it stands in the inventory.
+    fn source(&self, secret: &FileName) -> Result<Digest, VaultError>;
+
+    /// Its content.
+    fn open(&self, secret: &FileName) -> Result<Opened, VaultError>;
+
+    /// Seals `content` to an SSH host key as OpenSSH writes it, without comment.
+    fn seal(&self, content: &[u8], host_key: &str) -> Result<Vec<u8>, VaultError>;
+}
+
+/// Why a secret cannot be had. Never holds content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct VaultError {
+    /// What is wrong.
+    pub why: String,
+    /// What to do next.
+    pub help: String,
+}

@@ -1,0 +1,48 @@
+//! Files of the project that are carried to hosts byte for byte.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::ReleaseError;
+use super::error::shown;
+use crate::inventory::{FileContent, Fleet};
+
+/// The largest file that is carried outside of a release, in bytes: it travels inside a message.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+
+/// The content of each file that `[files]` names as a source, by the path written there.
+pub fn verbatim(fleet: &Fleet, project: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, ReleaseError> {
+    fleet
+        .files
+        .values()
+        .filter_map(|file| match &file.content {
+            FileContent::Source(path) => Some(path),
+            FileContent::Template(_) | FileContent::Text(_) => None,
+        })
+        .map(|path| Ok((path.clone(), read(&project.join(path))?)))
+        .collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ReleaseError> {
+    let unreadable = |error| ReleaseError::unreadable(path, &error);
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(ReleaseError::Kind {
+            path: shown(path),
+            kind: "no regular file",
+        });
+    }
+    let mut content = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content))
+        .map_err(unreadable)?;
+    if content.len() as u64 > FILE_BYTES_MAX {
+        return Err(ReleaseError::TooLarge {
+            path: shown(path),
+            why: "a file outside of a release has at most 8 MiB".to_owned(),
+        });
+    }
+    Ok(content)
+}
