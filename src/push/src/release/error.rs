@@ -5,6 +5,9 @@ use std::path::Path;
 
 use crate::name::AppName;
 
+/// How much of a name a message shows, in bytes.
+const NAME_BYTES_MAX: usize = 1000;
+
 /// Why an app's source cannot be shipped. Nothing was sent to any host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReleaseError {
@@ -156,24 +159,12 @@ impl ReleaseError {
     }
 }
 
-/// A path for messages: what is not UTF-8 and what would move a cursor is escaped.
+/// A path for messages.
 pub(super) fn shown(path: &Path) -> String {
-    let text = match path.to_str() {
-        Some(text) => text.to_owned(),
-        None => escaped(path.as_os_str().as_encoded_bytes()),
-    };
-    text.chars().map(visible).collect()
+    escaped(path.as_os_str().as_encoded_bytes())
 }
 
-/// Bytes for messages, with those escaped that are not printable ASCII.
+/// A name for messages: what is not UTF-8, or would move a cursor, is spelled out.
 pub(super) fn escaped(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
-}
-
-fn visible(c: char) -> String {
-    if c.is_control() {
-        c.escape_default().to_string()
-    } else {
-        c.to_string()
-    }
+    crate::visible::escape(bytes, NAME_BYTES_MAX)
 }
