@@ -219,6 +219,11 @@ fn a_blocked_host_is_silent_until_it_is_unblocked() {
     let knock = || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5));
     for way in [Blackhole::FromHost, Blackhole::ToHost, Blackhole::Both] {
         host.block(way).unwrap();
+        // Whatever the laptop had learned by asking, it forgets: the host cannot answer now.
+        Command::new("ip")
+            .args(["neigh", "flush", "to", &host.address().to_string()])
+            .status()
+            .unwrap();
         let refusal = knock().unwrap_err();
         assert_eq!(
             refusal.kind(),

@@ -107,7 +107,7 @@ pub enum Error {
         /// What was asked for.
         name: String,
         /// What is wrong with it.
-        why: &'static str,
+        why: String,
     },
     /// More hosts than one bridge has addresses for, or none.
     #[error("a rehearsal fleet has 1 to {max} hosts, and {found} were asked for")]
@@ -250,9 +250,7 @@ impl Error {
             Self::ImageBusy { path, .. } => {
                 return format!("see who it is: `sudo fuser -v {}`", path.display());
             }
-            Self::HostName { .. } => {
-                "use at most 63 letters, digits, '-' and '.', starting with a letter or a digit"
-            }
+            Self::HostName { .. } => "rename the host in the inventory; each needs its own name",
             Self::HostCount { .. } => "choose other hosts, for example with `--limit NAME`",
             Self::TooManyFleets { .. } => "`push rehearse --down` removes those nobody uses",
             Self::NoAddressRange { .. } => {
@@ -349,7 +347,7 @@ mod tests {
             },
             Error::HostName {
                 name: text("a b"),
-                why: "it has a character that no host name has",
+                why: text("' ' cannot stand in a host name"),
             },
             Error::HostCount {
                 found: 201,

@@ -18,16 +18,13 @@ use super::place::Place;
 use super::record::{FLEETS_MAX, FleetFolder, FleetNumber, FleetRecord, HostRecord, Keep};
 use super::suite::Suite;
 use super::sweep;
+use crate::name::HostName;
 
 /// How many hosts are made and booted at once: more would wait for one another's processor.
 const BOOTS_AT_ONCE: usize = 8;
 
 /// The port of sshd on every host.
 const SSH_PORT: u16 = 22;
-
-/// The longest host name, in bytes: one label of a domain name (RFC 1035), which systemd's limit
-/// of 64 admits.
-const HOST_NAME_BYTES_MAX: usize = 63;
 
 /// What a host should be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -283,20 +280,15 @@ fn check(specs: &[HostSpec]) -> Result<(), Error> {
     }
     let mut seen = BTreeSet::new();
     for spec in specs {
-        let refused = |why| Error::HostName {
+        let refused = |why: String| Error::HostName {
             name: spec.name.clone(),
             why,
         };
-        let starts_well = spec.name.starts_with(|c: char| c.is_ascii_alphanumeric());
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-        if spec.name.len() > HOST_NAME_BYTES_MAX {
-            return Err(refused("it is too long"));
-        }
-        if !starts_well || !spec.name.chars().all(is_plain) || spec.name.contains("..") {
-            return Err(refused("it has a character that no host name has"));
+        if let Err(error) = spec.name.parse::<HostName>() {
+            return Err(refused(error.to_string()));
         }
         if !seen.insert(&spec.name) {
-            return Err(refused("another host has it already"));
+            return Err(refused("another host has it already".to_owned()));
         }
     }
     Ok(())
@@ -368,7 +360,7 @@ mod tests {
             "a..b",
             "a/b",
             "é",
-            &"x".repeat(64),
+            &"x".repeat(65),
         ] {
             let error = check(&[HostSpec::named(hostile)]).unwrap_err();
             assert!(matches!(error, Error::HostName { .. }), "{hostile:?}");

@@ -98,7 +98,10 @@ impl Recipe {
 
     /// Makes the image beside its place and moves it there whole.
     fn make(&self, root: &Path) -> Result<(), Error> {
-        let unfinished = root.with_file_name(format!(".{}.unfinished", self.name));
+        self.clear_unfinished(root);
+        // Not shared with a run that was killed: its mmdebstrap may still be writing.
+        let own = format!("{}{}.unfinished", self.prefix(), std::process::id());
+        let unfinished = root.with_file_name(own);
         remove(&unfinished)?;
         let made = self
             .bootstrap(&unfinished)
@@ -109,6 +112,29 @@ impl Recipe {
             let _ = remove(&unfinished);
         }
         made
+    }
+
+    /// What the names of an unfinished image of this recipe begin with.
+    fn prefix(&self) -> String {
+        format!(".{}.", self.name)
+    }
+
+    /// Removes what runs left that were killed while they made this image. The lock is ours, so
+    /// none of them lives; what an mmdebstrap that outlived one still holds goes another time.
+    fn clear_unfinished(&self, root: &Path) {
+        let entries = root.parent().and_then(|images| fs::read_dir(images).ok());
+        entries
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(&self.prefix())
+            })
+            .filter_map(|entry| remove(&entry.path()).err())
+            .for_each(|error| tracing::warn!("{error}"));
     }
 
     fn bootstrap(&self, root: &Path) -> Result<(), Error> {
@@ -215,6 +241,25 @@ mod tests {
         assert_ne!(names[0], names[1]);
         assert_eq!(names[0], Recipe::of(Suite::Bookworm).name);
         assert!(names[0].starts_with("bookworm-"));
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_and_a_finished_image_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = Recipe::of(Suite::Trixie);
+        let left = dir.path().join(format!(".{}.7.unfinished", recipe.name));
+        let options = dir.path().join(format!(".{}.7.apt-options", recipe.name));
+        let others = dir.path().join(".bookworm-0.7.unfinished");
+        let finished = dir.path().join(&recipe.name);
+        for folder in [&left, &others, &finished] {
+            fs::create_dir_all(folder.join("etc")).unwrap();
+        }
+        fs::write(&options, "").unwrap();
+
+        recipe.clear_unfinished(&finished);
+
+        assert!(!left.exists() && !options.exists());
+        assert!(others.exists() && finished.exists());
     }
 
     #[test]
