@@ -186,3 +186,6 @@ impl Dialer for SshDialer {
         })
     }
 }
+
+#[cfg(test)]
+mod server_tests;
