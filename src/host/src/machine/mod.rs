@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use push_wire::health::Health;
+use push_wire::health::Probe;
 use push_wire::journal::UnitState;
 use push_wire::name::{AppName, UnitName, UserName};
 
@@ -42,8 +42,12 @@ pub struct Stat {
     pub mode: u32,
     /// Owner.
     pub uid: u32,
+    /// Group.
+    pub gid: u32,
     /// Size in bytes.
     pub bytes: u64,
+    /// How many names it has.
+    pub names: u64,
 }
 
 /// Who owns a new file or folder, and its final permission bits.
@@ -60,22 +64,38 @@ pub struct Access {
 impl Access {
     /// Root's, readable by everybody.
     pub fn public_file() -> Self {
-        Self { mode: 0o644, owner: UserName::root(), group: UserName::root() }
+        Self {
+            mode: 0o644,
+            owner: UserName::root(),
+            group: UserName::root(),
+        }
     }
 
     /// Root's, readable by root alone.
     pub fn private_file() -> Self {
-        Self { mode: 0o600, owner: UserName::root(), group: UserName::root() }
+        Self {
+            mode: 0o600,
+            owner: UserName::root(),
+            group: UserName::root(),
+        }
     }
 
     /// Root's folder that everybody may enter.
     pub fn public_folder() -> Self {
-        Self { mode: 0o755, owner: UserName::root(), group: UserName::root() }
+        Self {
+            mode: 0o755,
+            owner: UserName::root(),
+            group: UserName::root(),
+        }
     }
 
     /// Root's folder that root alone may enter.
     pub fn private_folder() -> Self {
-        Self { mode: 0o700, owner: UserName::root(), group: UserName::root() }
+        Self {
+            mode: 0o700,
+            owner: UserName::root(),
+            group: UserName::root(),
+        }
     }
 }
 
@@ -95,8 +115,11 @@ pub enum Tool {
     TryReload(UnitName),
     /// `systemctl stop UNIT`.
     Stop(UnitName),
-    /// `systemctl start --no-block UNIT`, for recovery at boot, when waiting could wait for itself.
-    StartLater(UnitName),
+    /// `systemctl stop --no-block UNIT`, for recovery at boot, when waiting could wait for itself.
+    StopLater(UnitName),
+    /// `systemctl restart --no-block UNIT`, for recovery at boot: starts what does not run yet, and
+    /// replaces what systemd has started from a text that is taken back.
+    RestartLater(UnitName),
     /// `systemctl reset-failed UNIT`.
     ResetFailed(UnitName),
     /// `nft -f FILE`.
@@ -140,16 +163,28 @@ pub enum ToolError {
     },
 }
 
-/// The disk. Every call is one step that a crash can come before or after.
+/// A lock that is held until this value goes, or the process that holds it does.
+#[derive(Debug)]
+pub struct Held {
+    /// The open file that carries the lock; closing it is what lets go.
+    _file: Option<rustix::fd::OwnedFd>,
+}
+
+/// The disk. Every call is one step that a crash can come before or after. Every error names the path
+/// and what was attempted.
 pub trait Disk {
     /// Reads a whole file of at most `bytes_max` bytes; following links.
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
+    /// Opens a regular file to be read piece by piece; a link at its end is refused.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + '_>>;
     /// Creates a file that must not exist, with its final access, and writes it. Not synced.
     fn create(&mut self, path: &Path, content: &[u8], access: &Access) -> io::Result<()>;
     /// Appends to a file. Not synced.
     fn append(&mut self, path: &Path, content: &[u8]) -> io::Result<()>;
     /// Cuts a file down to its first `bytes` bytes.
     fn truncate(&mut self, path: &Path, bytes: u64) -> io::Result<()>;
+    /// Keeps room for a file to grow by so many bytes without needing new space; its size stays.
+    fn reserve(&mut self, path: &Path, bytes: u64) -> io::Result<()>;
     /// Makes a file's content, or a folder's entries, survive a power cut.
     fn sync(&mut self, path: &Path) -> io::Result<()>;
     /// Makes everything below a folder survive a power cut (`syncfs`).
@@ -172,6 +207,11 @@ pub trait Disk {
     fn read_link(&self, path: &Path) -> io::Result<Option<PathBuf>>;
     /// The names in a folder, sorted; none if it is not there.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// The numbers of a user and a group, user first.
+    fn ids(&self, access: &Access) -> io::Result<(u32, u32)>;
+    /// Takes the lock that a file carries, creating the file if it is missing; `None` if somebody
+    /// else holds it. The lock goes with its holder, however that ends.
+    fn lock(&mut self, path: &Path) -> io::Result<Option<Held>>;
 }
 
 /// Time, as far as anything is decided by it.
@@ -195,13 +235,65 @@ pub trait World {
     /// The generation that nginx's workers serve to a new connection, as the marker says.
     fn nginx_serves(&self) -> Option<u64>;
     /// Asks an app once whether it is well; the error is the answer to show.
-    fn probe(&mut self, app: &AppName, user: &UserName, health: &Health) -> Result<(), String>;
+    fn probe(&mut self, app: &AppName, user: &UserName, probe: &Probe) -> Result<(), String>;
     /// The last lines of the units' journal since a moment on CLOCK_BOOTTIME; bounded.
     fn log(&self, units: &BTreeSet<UnitName>, since_boottime_ms: u64) -> Vec<String>;
     /// TCP sockets that listen, and file systems that are nearly full: for evidence.
     fn surroundings(&self) -> (Vec<String>, Vec<String>);
     /// Opens what is sealed to the host's key.
     fn unseal(&self, sealed: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, String>;
+    /// The paths below `folder` that a process runs from, works in or has mapped.
+    fn in_use(&self, folder: &Path) -> io::Result<BTreeSet<PathBuf>>;
+    /// Says something to whoever reads the host's log: a failure that cannot be an error any more,
+    /// because the host goes on without.
+    fn warn(&mut self, what: &str);
+}
+
+/// The largest text, manifest or record that is read whole, in bytes.
+pub const TEXT_BYTES_MAX: u64 = 64 << 20;
+
+/// Writes a file in place of whatever is at `path`: whole or not at all, whoever looks. The content
+/// is synced; the folder is the caller's to sync.
+pub fn replace<M: Disk + ?Sized>(
+    machine: &mut M,
+    path: &Path,
+    content: &[u8],
+    access: &Access,
+) -> io::Result<()> {
+    let new = beside(path);
+    machine.remove(&new)?;
+    machine.create(&new, content, access)?;
+    machine.sync(&new)?;
+    machine.rename(&new, path)
+}
+
+/// Makes a link in place of whatever is at `path`, whole or not at all. Nothing is synced.
+pub fn replace_link<M: Disk + ?Sized>(
+    machine: &mut M,
+    target: &Path,
+    path: &Path,
+) -> io::Result<()> {
+    let new = beside(path);
+    machine.remove(&new)?;
+    machine.link(target, &new)?;
+    machine.rename(&new, path)
+}
+
+/// Makes a folder with every folder above it that is missing; those are root's and public. Nothing
+/// is synced.
+pub fn folders<M: Disk + ?Sized>(machine: &mut M, path: &Path, access: &Access) -> io::Result<()> {
+    if let Some(parent) = path.parent()
+        && machine.stat(parent)?.is_none()
+    {
+        folders(machine, parent, &Access::public_folder())?;
+    }
+    machine.folder(path, access)
+}
+
+/// The name under which the next content of `path` is written: hidden, in the same folder.
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.push-new"))
 }
 
 /// Everything that push-host can do to the world.

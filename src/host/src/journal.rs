@@ -1,0 +1,382 @@
+//! The write-ahead log of a host, and the only judge of what happened on it. Records are appended and
+//! synced before anything that they announce is done or told.
+//!
+//! ```text
+//! file   = "push journal 1\n" · record …
+//! record = length of the body (4 bytes, big endian) · first 8 bytes of SHA-256(length · body) · body (JSON)
+//! ```
+//!
+//! What a power cut leaves behind the last whole record is a torn tail: ignored by readers, cut off
+//! by the next append. A whole record behind bytes that are none is no tail but damage, and refused:
+//! a record may be missing, and a missing COMMITTED must not be guessed. A file that is not ours, or
+//! that a later push wrote, is refused as well. Only the holder of the lock appends.
+//!
+//! A new state is added in `push_wire::journal`; a change of the form here needs a new number in
+//! [`HEAD`].
+
+use std::io;
+
+use push_wire::digest::Digest;
+use push_wire::journal::{About, Record, State};
+use push_wire::name::TransactionId;
+
+use crate::layout::Layout;
+use crate::machine::{self, Access, Clock, Disk};
+
+/// What the file starts with.
+const HEAD: &[u8] = b"push journal 1\n";
+
+/// What every version's file starts with.
+const HEAD_OF_ANY: &[u8] = b"push journal ";
+
+/// The bytes before each body.
+const RECORD_HEAD_BYTES: usize = 12;
+
+/// The largest body, in bytes; also the most that one torn append can leave.
+const BODY_BYTES_MAX: usize = 256 << 10;
+
+/// The largest journal that is read, in bytes.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+
+/// Above this size in bytes, a new transaction begins by leaving the oldest ones out.
+const COMPACT_ABOVE_BYTES: usize = 2 << 20;
+
+/// How many of the latest transactions stay when the journal is compacted.
+const TRANSACTIONS_KEPT: usize = 200;
+
+/// The bytes kept for a transaction's records when it begins, so that a full disk cannot keep it from
+/// being taken back.
+const RESERVE_BYTES: u64 = 64 << 10;
+
+/// Why the journal cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file is something else.
+    #[error("{path} is not a journal of push")]
+    Foreign {
+        /// Where.
+        path: String,
+    },
+    /// A later push wrote it.
+    #[error("{path} was written by a later push: this one does not know {found:?}")]
+    Later {
+        /// Where.
+        path: String,
+        /// What is not known.
+        found: String,
+    },
+    /// Bytes that are no record stand before whole records.
+    #[error("{path} is damaged at byte {at}: whole records follow it, so one may be missing")]
+    Damaged {
+        /// Where.
+        path: String,
+        /// The first byte that is not understood.
+        at: usize,
+    },
+    /// A record that is too large to be written.
+    #[error("a record of {bytes} bytes, over the limit of {BODY_BYTES_MAX}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The disk failed.
+    #[error("the journal: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl JournalError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Foreign { .. } | Self::Damaged { .. } => {
+                "see what is in effect with `readlink /etc/push/current`, then set the journal aside: \
+                 `mv /var/lib/push/journal /var/lib/push/journal.broken`; the next push starts a new one"
+            }
+            Self::Later { .. } => "use the push that wrote it, or a later one",
+            Self::TooLarge { .. } => "this is a fault of push; please report it",
+            Self::Disk(_) => "look at the disk of the host: `df -h /var/lib/push`, `dmesg`",
+        }
+    }
+}
+
+/// The journal as it was read, with where the next record goes.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    records: Vec<Record>,
+    /// The end of the last whole record; 0 when the file is not there yet.
+    whole_bytes: usize,
+    /// Whether bytes of a torn append stand behind it.
+    torn: bool,
+}
+
+/// Reads the journal; one that is not there is empty. Needs no lock.
+pub fn read<M: Disk>(machine: &M, layout: &Layout) -> Result<Journal, JournalError> {
+    let path = layout.journal();
+    if machine.stat(&path)?.is_none() {
+        return Ok(Journal {
+            records: vec![],
+            whole_bytes: 0,
+            torn: false,
+        });
+    }
+    let bytes = machine.read(&path, JOURNAL_BYTES_MAX)?;
+    parse(&bytes, &path.display().to_string())
+}
+
+/// Reads the records that nobody takes away any more, for whoever tells an operator a verdict
+/// without holding the lock. A record is seen before it is synced, and cut off again when that
+/// fails; so what was read is synced, and only what is still there afterwards counts.
+pub fn read_settled<M: Disk>(machine: &mut M, layout: &Layout) -> Result<Journal, JournalError> {
+    let before = read(machine, layout)?;
+    if before.whole_bytes == 0 {
+        return Ok(before);
+    }
+    machine.sync(&layout.journal())?;
+    let mut after = read(machine, layout)?;
+    after
+        .records
+        .retain(|record| before.records.contains(record));
+    Ok(after)
+}
+
+impl Journal {
+    /// Every record, the oldest first.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The latest record.
+    pub fn last(&self) -> Option<&Record> {
+        self.records.last()
+    }
+
+    /// The latest record of a transaction.
+    pub fn latest(&self, transaction: &TransactionId) -> Option<&Record> {
+        self.records
+            .iter()
+            .rev()
+            .find(|record| record.transaction == *transaction)
+    }
+
+    /// What a transaction is about.
+    pub fn about(&self, transaction: &TransactionId) -> Option<&About> {
+        self.records
+            .iter()
+            .filter(|record| record.transaction == *transaction)
+            .find_map(|record| record.about.as_ref())
+    }
+
+    /// The transaction that has begun and not ended, with where it stands.
+    pub fn unfinished(&self) -> Option<&Record> {
+        self.last().filter(|record| !record.state.is_final())
+    }
+
+    /// Each transaction with its first and its latest record, the oldest first.
+    pub fn transactions(&self) -> Vec<(&Record, &Record)> {
+        let mut all: Vec<(&Record, &Record)> = Vec::new();
+        for record in &self.records {
+            match all.last_mut() {
+                Some((first, last)) if first.transaction == record.transaction => *last = record,
+                Some(_) | None => all.push((record, record)),
+            }
+        }
+        all
+    }
+
+    /// Whether the journal remembers this transaction.
+    pub fn knows(&self, transaction: &TransactionId) -> bool {
+        self.latest(transaction).is_some()
+    }
+
+    /// Begins a transaction: makes the file if need be, leaves the oldest transactions out if it has
+    /// grown large, keeps room for what follows, and writes the first record.
+    pub fn begin<M: Disk + Clock>(
+        &mut self,
+        machine: &mut M,
+        layout: &Layout,
+        entry: Entry,
+    ) -> Result<Record, JournalError> {
+        if self.whole_bytes == 0 || self.whole_bytes > COMPACT_ABOVE_BYTES {
+            self.rewrite(machine, layout)?;
+        }
+        self.cut_torn_tail(machine, layout)?;
+        machine.reserve(&layout.journal(), RESERVE_BYTES)?;
+        self.append(machine, layout, entry)
+    }
+
+    /// Appends a record and makes it durable. When this fails, the record counts as never written,
+    /// and what may stand of it is cut off by the next append.
+    pub fn append<M: Disk + Clock>(
+        &mut self,
+        machine: &mut M,
+        layout: &Layout,
+        entry: Entry,
+    ) -> Result<Record, JournalError> {
+        if self.whole_bytes == 0 {
+            self.rewrite(machine, layout)?;
+        }
+        let path = layout.journal();
+        self.cut_torn_tail(machine, layout)?;
+        let record = Record {
+            sequence: self.last().map_or(1, |last| last.sequence + 1),
+            transaction: entry.transaction,
+            at_unix_s: machine.unix_s(),
+            state: entry.state,
+            about: entry.about,
+        };
+        let bytes = encode(&record)?;
+        self.torn = true;
+        machine.append(&path, &bytes)?;
+        machine.sync(&path)?;
+        self.torn = false;
+        self.whole_bytes += bytes.len();
+        self.records.push(record.clone());
+        Ok(record)
+    }
+
+    /// Cuts off at once what a failed append may have left, so that nobody reads a record that does
+    /// not count.
+    pub fn cut_torn_tail<M: Disk>(
+        &mut self,
+        machine: &mut M,
+        layout: &Layout,
+    ) -> Result<(), JournalError> {
+        if self.torn {
+            machine.truncate(&layout.journal(), self.whole_bytes as u64)?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
+    /// Writes the whole file anew, with the latest transactions only.
+    fn rewrite<M: Disk>(&mut self, machine: &mut M, layout: &Layout) -> Result<(), JournalError> {
+        let transactions = self.transactions();
+        let first_kept = transactions
+            .len()
+            .checked_sub(TRANSACTIONS_KEPT)
+            .and_then(|at| transactions.get(at))
+            .map_or(0, |(first, _)| first.sequence);
+        let kept: Vec<Record> = self
+            .records
+            .iter()
+            .filter(|record| record.sequence >= first_kept)
+            .cloned()
+            .collect();
+        let mut bytes = HEAD.to_vec();
+        for record in &kept {
+            bytes.extend(encode(record)?);
+        }
+        machine::folders(machine, &layout.state(), &Access::private_folder())?;
+        machine::replace(machine, &layout.journal(), &bytes, &Access::private_file())?;
+        machine.sync(&layout.state())?;
+        self.records = kept;
+        self.whole_bytes = bytes.len();
+        self.torn = false;
+        Ok(())
+    }
+}
+
+/// What a record is to say.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The transaction.
+    pub transaction: TransactionId,
+    /// Where it stands.
+    pub state: State,
+    /// What it is about, with its first record.
+    pub about: Option<About>,
+}
+
+fn encode(record: &Record) -> Result<Vec<u8>, JournalError> {
+    let body = serde_json::to_vec(record).map_err(io::Error::from)?;
+    let length = u32::try_from(body.len())
+        .ok()
+        .filter(|_| body.len() <= BODY_BYTES_MAX);
+    let length = length
+        .ok_or(JournalError::TooLarge { bytes: body.len() })?
+        .to_be_bytes();
+    let mut bytes = length.to_vec();
+    bytes.extend(checksum(length, &body));
+    bytes.extend(body);
+    Ok(bytes)
+}
+
+fn checksum(length: [u8; 4], body: &[u8]) -> [u8; 8] {
+    let mut hasher = push_wire::digest::Hasher::new();
+    hasher.update(&length);
+    hasher.update(body);
+    let digest: Digest = hasher.finish();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.as_bytes()[..8]);
+    first
+}
+
+fn parse(bytes: &[u8], path: &str) -> Result<Journal, JournalError> {
+    check_head(bytes, path)?;
+    let mut records: Vec<Record> = Vec::new();
+    let mut at = HEAD.len();
+    while let Some((body, end)) = body_at(bytes, at) {
+        // A whole record that does not parse was written by a push that knows more states.
+        let record: Record = serde_json::from_slice(body)
+            .map_err(|_| later(path, &body[..body.len().min(HEAD.len() * 4)]))?;
+        if records
+            .last()
+            .is_some_and(|last| record.sequence != last.sequence + 1)
+        {
+            break;
+        }
+        records.push(record);
+        at = end;
+    }
+    // One torn append leaves at most one record's bytes, and no whole record among them.
+    let tail = &bytes[at..];
+    let damaged = tail.len() > BODY_BYTES_MAX + RECORD_HEAD_BYTES
+        || (0..tail.len()).any(|start| body_at(tail, start).is_some());
+    if damaged {
+        return Err(JournalError::Damaged {
+            path: path.to_owned(),
+            at,
+        });
+    }
+    Ok(Journal {
+        records,
+        whole_bytes: at,
+        torn: !tail.is_empty(),
+    })
+}
+
+fn check_head(bytes: &[u8], path: &str) -> Result<(), JournalError> {
+    if bytes.starts_with(HEAD) {
+        return Ok(());
+    }
+    if !bytes.starts_with(HEAD_OF_ANY) {
+        return Err(JournalError::Foreign {
+            path: path.to_owned(),
+        });
+    }
+    let line = bytes
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    Err(later(path, line.get(..HEAD.len() * 2).unwrap_or(line)))
+}
+
+fn later(path: &str, found: &[u8]) -> JournalError {
+    JournalError::Later {
+        path: path.to_owned(),
+        found: found.escape_ascii().to_string(),
+    }
+}
+
+/// The body of the whole record that starts at `at`, with where it ends.
+fn body_at(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let rest = bytes.get(at..)?;
+    let length: [u8; 4] = rest.get(..4)?.try_into().ok()?;
+    let body_bytes = usize::try_from(u32::from_be_bytes(length)).ok()?;
+    if body_bytes == 0 || body_bytes > BODY_BYTES_MAX {
+        return None;
+    }
+    let end = RECORD_HEAD_BYTES + body_bytes;
+    let body = rest.get(RECORD_HEAD_BYTES..end)?;
+    (rest.get(4..RECORD_HEAD_BYTES)? == checksum(length, body)).then_some((body, at + end))
+}

@@ -1,0 +1,92 @@
+//! One transaction at a time on a host, and who is at it. The lock is the kernel's: it goes with the
+//! process that holds it, so a stale one cannot exist. Who holds it stands beside it in words, for
+//! people only; nothing is decided by the words.
+//!
+//! A transaction that has the lock still looks whether the generation that it was planned against is
+//! the one in effect: between staging and switching somebody else may have had the lock.
+
+use push_wire::message::Holder;
+
+use crate::layout::Layout;
+use crate::machine::{self, Access, Disk, Held};
+
+/// The longest description of a holder that is read, in bytes.
+const HOLDER_BYTES_MAX: u64 = 64 << 10;
+
+/// Why the lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else is at it.
+    #[error("{} has been at it since {} (seconds since 1970): {}", .0.operator, .0.since_unix_s, .0.step)]
+    Held(Box<Holder>),
+    /// The lock itself cannot be used.
+    #[error("the lock cannot be taken: {0}")]
+    Disk(#[from] std::io::Error),
+}
+
+impl LockError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Held(_) => "wait until it is done, or look with `push status`",
+            Self::Disk(_) => {
+                "look at /run/push on the host; push-host needs to write there as root"
+            }
+        }
+    }
+}
+
+/// The lock, until this value goes.
+#[derive(Debug)]
+pub struct Lock {
+    _held: Held,
+}
+
+/// Takes the lock, or says who has it.
+pub fn take<M: Disk>(machine: &mut M, layout: &Layout, holder: &Holder) -> Result<Lock, LockError> {
+    machine::folders(machine, &layout.run(), &Access::public_folder())?;
+    let Some(held) = machine.lock(&layout.lock())? else {
+        return Err(LockError::Held(Box::new(describe(machine, layout))));
+    };
+    let lock = Lock { _held: held };
+    lock.tell(machine, layout, holder)?;
+    Ok(lock)
+}
+
+impl Lock {
+    /// Tells others at which step the holder is.
+    pub fn tell<M: Disk>(
+        &self,
+        machine: &mut M,
+        layout: &Layout,
+        holder: &Holder,
+    ) -> std::io::Result<()> {
+        let text = serde_json::to_vec(holder)?;
+        machine::replace(machine, &layout.holder(), &text, &Access::public_file())
+    }
+}
+
+/// Who holds the lock now; `None` if nobody does.
+pub fn holder<M: Disk>(machine: &mut M, layout: &Layout) -> std::io::Result<Option<Holder>> {
+    if machine.stat(&layout.lock())?.is_none() {
+        return Ok(None);
+    }
+    match machine.lock(&layout.lock())? {
+        Some(_free) => Ok(None),
+        None => Ok(Some(describe(machine, layout))),
+    }
+}
+
+/// Who says to hold the lock. Words that cannot be read are no reason to call it free.
+fn describe<M: Disk>(machine: &M, layout: &Layout) -> Holder {
+    machine
+        .read(&layout.holder(), HOLDER_BYTES_MAX)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_else(|| Holder {
+            operator: "somebody".to_owned(),
+            since_unix_s: 0,
+            step: "just beginning".to_owned(),
+            transaction: None,
+        })
+}

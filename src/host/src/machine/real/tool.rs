@@ -1,0 +1,115 @@
+//! The command of each tool. Every command has its own limit of time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use push_wire::name::{UnitName, UserName};
+
+use super::accounts;
+use super::process::Program;
+use crate::machine::{Tool, ToolError};
+
+/// How long a unit has to stop and start again. Units have limits of their own, which systemd
+/// applies; this one is for a systemd that does not answer.
+const UNIT_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long systemd has to read its units again, or to take an order that it carries out later.
+const SYSTEMD_LIMIT: Duration = Duration::from_secs(90);
+
+/// How long nft has; a set of thousands of addresses takes seconds.
+const FIREWALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long creating a user may take: the account files may be locked by somebody else for a while.
+const ACCOUNT_LIMIT: Duration = Duration::from_secs(30);
+
+/// The status by which systemctl says that a unit is not loaded: nothing is there to be stopped.
+/// Source: systemctl(1), "EXIT STATUS".
+const NOT_LOADED: i32 = 5;
+
+/// Runs a tool to its end.
+pub(super) fn run(tool: &Tool) -> Result<(), ToolError> {
+    match tool {
+        Tool::DaemonReload => systemctl(&["daemon-reload"], SYSTEMD_LIMIT),
+        Tool::Restart(unit) => order("restart", unit),
+        Tool::TryRestart(unit) => order("try-restart", unit),
+        Tool::Reload(unit) => order("reload-or-restart", unit),
+        Tool::TryReload(unit) => order("try-reload-or-restart", unit),
+        Tool::Stop(unit) => forgiving(&["stop", "--", unit.as_str()], UNIT_LIMIT),
+        Tool::StopLater(unit) => {
+            forgiving(&["stop", "--no-block", "--", unit.as_str()], SYSTEMD_LIMIT)
+        }
+        Tool::RestartLater(unit) => systemctl(
+            &["restart", "--no-block", "--", unit.as_str()],
+            SYSTEMD_LIMIT,
+        ),
+        Tool::ResetFailed(unit) => reset_failed(unit),
+        Tool::LoadFirewall(file) => load_firewall(file),
+        Tool::RemoveFirewall => Program::new(&["nft", "-f", "-"], FIREWALL_LIMIT)
+            .input(push_wire::firewall::REMOVE)
+            .succeed()
+            .map(drop),
+        Tool::ReloadNginx => systemctl(&["reload-or-restart", "--", "nginx.service"], UNIT_LIMIT),
+        Tool::Sysctl => systemctl(&["restart", "--", "systemd-sysctl.service"], UNIT_LIMIT),
+        Tool::CreateUser(user) => create_user(user),
+    }
+}
+
+fn systemctl(arguments: &[&str], limit: Duration) -> Result<(), ToolError> {
+    command(arguments, limit).succeed().map(drop)
+}
+
+fn command(arguments: &[&str], limit: Duration) -> Program {
+    let mut argv = vec!["systemctl", "--no-ask-password"];
+    argv.extend(arguments);
+    Program::new(&argv, limit)
+}
+
+fn order(verb: &str, unit: &UnitName) -> Result<(), ToolError> {
+    systemctl(&[verb, "--", unit.as_str()], UNIT_LIMIT)
+}
+
+/// A unit that systemd does not know is as good as stopped.
+fn forgiving(arguments: &[&str], limit: Duration) -> Result<(), ToolError> {
+    let program = command(arguments, limit);
+    let ended = program.run()?;
+    if ended.status.success() || ended.status.code() == Some(NOT_LOADED) {
+        return Ok(());
+    }
+    Err(ToolError::Failed {
+        tool: program.shown(),
+        output: ended.said(),
+    })
+}
+
+/// systemd answers with status 1 when the unit is not loaded: then nothing is to be reset.
+fn reset_failed(unit: &UnitName) -> Result<(), ToolError> {
+    command(&["reset-failed", "--", unit.as_str()], SYSTEMD_LIMIT)
+        .run()
+        .map(drop)
+}
+
+fn load_firewall(file: &Path) -> Result<(), ToolError> {
+    let path = file.to_string_lossy();
+    Program::new(&["nft", "-f", &path], FIREWALL_LIMIT)
+        .succeed()
+        .map(drop)
+}
+
+fn create_user(user: &UserName) -> Result<(), ToolError> {
+    if accounts::exists(Path::new("/etc/passwd"), user) {
+        return Ok(());
+    }
+    let argv = [
+        "useradd",
+        "--system",
+        "--user-group",
+        "--no-create-home",
+        "--home-dir",
+        "/nonexistent",
+        "--shell",
+        "/usr/sbin/nologin",
+        "--",
+        user.as_str(),
+    ];
+    Program::new(&argv, ACCOUNT_LIMIT).succeed().map(drop)
+}

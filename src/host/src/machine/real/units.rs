@@ -1,0 +1,172 @@
+//! What systemd says of units, and the last lines of their log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use push_wire::journal::UnitState;
+use push_wire::name::UnitName;
+use rustix::time::ClockId;
+
+use super::milliseconds;
+use super::process::Program;
+use crate::machine::ToolError;
+
+/// How long systemd has to answer.
+const SHOW_LIMIT: Duration = Duration::from_secs(20);
+
+/// How much of systemd's answer is kept, in bytes: about 300 for each unit.
+const SHOW_BYTES_MAX: usize = 1 << 20;
+
+/// How long the journal has to be searched.
+const LOG_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many lines of log are looked at, to find those since a moment.
+const LOG_LINES_READ: &str = "200";
+
+/// How many lines of log are told.
+const LOG_LINES_MAX: usize = 50;
+
+/// How long a line of log may be, in characters.
+const LOG_LINE_CHARS_MAX: usize = 500;
+
+/// How much of the log is kept, in bytes.
+const LOG_BYTES_MAX: usize = 256 << 10;
+
+const PROPERTIES: &str = "--property=Id,ActiveState,SubState,Result,ExecMainStatus,NRestarts,\
+                          InvocationID,ActiveEnterTimestampMonotonic,MemoryCurrent";
+
+/// The state of each unit that can run, in the order of their names.
+pub(super) fn show(units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolError> {
+    let units: Vec<&UnitName> = units.iter().filter(|unit| !unit.is_template()).collect();
+    if units.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut argv = vec!["systemctl", "show", PROPERTIES, "--"];
+    argv.extend(units.iter().map(|unit| unit.as_str()));
+    let shown = Program::new(&argv, SHOW_LIMIT)
+        .output_bytes_max(SHOW_BYTES_MAX)
+        .succeed()?;
+    let now_us = milliseconds(ClockId::Monotonic) * 1000;
+    let blocks = shown.stdout.split("\n\n").map(|block| state(block, now_us));
+    // systemd answers in the order of the question, and an alias by the name of what it stands for.
+    Ok(units
+        .iter()
+        .zip(blocks)
+        .map(|(unit, state)| UnitState {
+            unit: unit.to_string(),
+            ..state
+        })
+        .collect())
+}
+
+fn state(block: &str, now_us: u64) -> UnitState {
+    let values: BTreeMap<&str, &str> = block
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    let text = |key| values.get(key).copied().unwrap_or_default().to_owned();
+    let number = |key| values.get(key).and_then(|value| value.parse::<u64>().ok());
+    let active = text("ActiveState");
+    UnitState {
+        unit: text("Id"),
+        sub: text("SubState"),
+        result: text("Result"),
+        exit_status: text("ExecMainStatus"),
+        restarts: number("NRestarts")
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0),
+        invocation: text("InvocationID"),
+        active_for_s: number("ActiveEnterTimestampMonotonic")
+            .filter(|since| active == "active" && *since > 0)
+            .map(|since| now_us.saturating_sub(since) / 1_000_000),
+        // Older versions write the largest number where memory is not counted.
+        memory_bytes: number("MemoryCurrent").filter(|bytes| *bytes != u64::MAX),
+        active,
+    }
+}
+
+/// The last lines of the units' log within the last `age_ms` milliseconds. Lines are chosen by their
+/// monotonic stamp, which setting the clock does not touch.
+pub(super) fn log(units: &BTreeSet<UnitName>, age_ms: u64) -> Vec<String> {
+    let mut argv = vec![
+        "journalctl",
+        "--no-pager",
+        "--quiet",
+        "--boot",
+        "--output=short-monotonic",
+    ];
+    argv.extend(["--lines", LOG_LINES_READ]);
+    for unit in units {
+        argv.extend(["--unit", unit.as_str()]);
+    }
+    if units.is_empty() {
+        return vec![];
+    }
+    let since_ms = milliseconds(ClockId::Monotonic).saturating_sub(age_ms);
+    match Program::new(&argv, LOG_LIMIT)
+        .output_bytes_max(LOG_BYTES_MAX)
+        .run()
+    {
+        Ok(ended) => last_lines(&ended.stdout, since_ms),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+fn last_lines(text: &str, since_ms: u64) -> Vec<String> {
+    let lines: Vec<String> = text
+        .lines()
+        .filter(|line| stamp_ms(line).is_none_or(|stamp| stamp >= since_ms))
+        .map(|line| line.chars().take(LOG_LINE_CHARS_MAX).collect())
+        .collect();
+    lines[lines.len().saturating_sub(LOG_LINES_MAX)..].to_vec()
+}
+
+/// The stamp of a line such as `[ 1234.567890] host api[99]: text`.
+fn stamp_ms(line: &str) -> Option<u64> {
+    let (seconds, fraction) = line
+        .strip_prefix('[')?
+        .split_once(']')?
+        .0
+        .trim()
+        .split_once('.')?;
+    let milliseconds: u64 = fraction.get(..3)?.parse().ok()?;
+    Some(seconds.parse::<u64>().ok()? * 1000 + milliseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemds_answer_is_read_whatever_it_leaves_out() {
+        let block = "Id=api.service\nActiveState=active\nSubState=running\nResult=success\n\
+                     ExecMainStatus=0\nNRestarts=2\nInvocationID=abc\n\
+                     ActiveEnterTimestampMonotonic=5000000\nMemoryCurrent=[not set]";
+        let found = state(block, 9_000_000);
+        assert_eq!(
+            (found.restarts, found.active_for_s, found.memory_bytes),
+            (2, Some(4), None)
+        );
+        assert_eq!(
+            (found.active.as_str(), found.invocation.as_str()),
+            ("active", "abc")
+        );
+        let found = state("ActiveState=inactive\nActiveEnterTimestampMonotonic=0", 9);
+        assert_eq!(
+            (found.active.as_str(), found.active_for_s),
+            ("inactive", None)
+        );
+        assert_eq!(state("\u{1b}[31m no equals sign", 9), UnitState::default());
+    }
+
+    #[test]
+    fn a_log_is_cut_to_the_lines_since_the_switch() {
+        let text = "[   10.000000] h api[1]: before\n[   12.500000] h api[1]: after\n  continued\n";
+        assert_eq!(
+            last_lines(text, 12_000),
+            ["[   12.500000] h api[1]: after", "  continued"]
+        );
+        let endless = "[    1.000000] x\n".repeat(LOG_LINES_MAX * 3);
+        assert_eq!(last_lines(&endless, 0).len(), LOG_LINES_MAX);
+    }
+}
