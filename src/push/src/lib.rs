@@ -13,10 +13,13 @@
 //! | [`event`] | what the world is told, outcomes and exit codes; plain data |
 //! | [`transport`] | the one door to a host |
 //! | [`rehearse`] | throw-away local hosts |
+//! | [`report`] | values to terminal, plain lines, JSON; alone may print |
+//! | [`cli`] | arguments, and one file a command; joins the rest |
 //! | [`visible`] | makes text from outside safe to show; every module may use it |
 //!
 //! Each module may import those above it and never those below.
 
+pub mod cli;
 pub mod desired;
 pub mod embedded;
 pub mod event;
@@ -25,6 +28,7 @@ pub mod name;
 pub mod plan;
 pub mod rehearse;
 pub mod release;
+pub mod report;
 pub mod secret;
 pub mod template;
 pub mod transport;

@@ -26,6 +26,7 @@ pub use files::{FileContent, Files, ManagedFile, OnChange};
 pub use firewall::{Allow, Firewall, Ping, PortRange, Protocol, SERVICES};
 pub use fleet::{Fleet, Host, Jump, Login, Protection, Rollout, Ssh, Undo, Wave};
 pub use health::{Health, HttpProbe, Probe};
+pub use nearest::nearest;
 pub use quantity::{Bytes, DURATION_MAX, Mode, Percent, QuantityError, duration};
 pub use selector::{Selector, SelectorError};
 pub use service::{

@@ -1,0 +1,175 @@
+//! The arguments that several commands share, and the rule by which `push prod` means
+//! `push deploy prod`. A command's own arguments stand in the command's file.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Command};
+
+use crate::report::{Form, Verbosity};
+
+/// Arguments that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Work as if started in this folder
+    #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
+
+    /// Answer in JSON lines on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Tell more: -v what is decided, -vv how, -vvv everything
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "quiet")]
+    pub verbose: u8,
+
+    /// Tell only the answer and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// Which hosts of which environment.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// The environment: its inventory is inventory/ENVIRONMENT.toml
+    #[arg(value_name = "ENVIRONMENT")]
+    pub environment: Option<String>,
+
+    /// Only these hosts: names, tags, patterns; "!" takes away [repeatable]
+    #[arg(short, long, value_name = "SELECTOR")]
+    pub limit: Vec<String>,
+}
+
+/// How hosts are worked on.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Pace {
+    /// How many hosts at once, instead of what the inventory says
+    #[arg(short, long, value_name = "HOSTS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub parallel: Option<u32>,
+}
+
+/// Whether questions are asked.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Asking {
+    /// Answer yes to every question; never covers a lock or a host that changed since the plan
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+impl Common {
+    /// In which form the answer is given.
+    pub fn form(&self) -> Form {
+        if self.json { Form::Json } else { Form::Text }
+    }
+
+    /// How much is told.
+    pub fn verbosity(&self) -> Verbosity {
+        match self.verbose {
+            _ if self.quiet => Verbosity::Quiet,
+            0 => Verbosity::Normal,
+            1 => Verbosity::Info,
+            2 => Verbosity::Debug,
+            3.. => Verbosity::Trace,
+        }
+    }
+}
+
+/// Puts the verb `deploy` in front when the first word is not a verb: `push prod`, `push -n prod`.
+pub fn with_verb(command: &Command, arguments: Vec<OsString>) -> Vec<OsString> {
+    let verbs: Vec<&str> = command
+        .get_subcommands()
+        .flat_map(Command::get_name_and_visible_aliases)
+        .collect();
+    match first_word(command, &arguments) {
+        Some(word) if word != "help" && !verbs.contains(&word) => {
+            let mut arguments = arguments;
+            arguments.insert(1, "deploy".into());
+            arguments
+        }
+        Some(_) | None => arguments,
+    }
+}
+
+/// The first argument that is neither a flag nor a flag's value. Flags of `deploy` count too, since
+/// they may stand before the environment.
+fn first_word<'a>(command: &Command, arguments: &'a [OsString]) -> Option<&'a str> {
+    let deploy = command.find_subcommand("deploy");
+    let takes_value = |flag: &str| {
+        command
+            .get_arguments()
+            .chain(deploy.into_iter().flat_map(Command::get_arguments))
+            .any(|argument| {
+                let long = argument
+                    .get_long()
+                    .is_some_and(|long| flag.strip_prefix("--") == Some(long));
+                let short = argument.get_short().is_some_and(|short| {
+                    // `-nC dir`: of joined short flags, only the last one can take the next argument.
+                    flag.starts_with('-') && !flag.starts_with("--") && flag.ends_with(short)
+                });
+                (long || short) && argument.get_action().takes_values()
+            })
+    };
+    let mut rest = arguments.iter().skip(1);
+    while let Some(argument) = rest.next() {
+        let text = argument.to_str()?;
+        if text == "--" {
+            return rest.next()?.to_str();
+        } else if !text.starts_with('-') {
+            return Some(text);
+        } else if takes_value(text) {
+            rest.next();
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn completed(line: &str) -> String {
+        let arguments = line.split(' ').map(OsString::from).collect();
+        let words: Vec<String> = with_verb(&Cli::command(), arguments)
+            .into_iter()
+            .map(|word| word.into_string().unwrap())
+            .collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn an_environment_alone_means_deploy_wherever_the_flags_stand() {
+        assert_eq!(completed("push prod"), "push deploy prod");
+        assert_eq!(completed("push -n prod"), "push deploy -n prod");
+        assert_eq!(
+            completed("push -l web1 prod -y"),
+            "push deploy -l web1 prod -y"
+        );
+        assert_eq!(completed("push -yl web1 prod"), "push deploy -yl web1 prod");
+        assert_eq!(
+            completed("push -C dir --parallel 3 prod"),
+            "push deploy -C dir --parallel 3 prod"
+        );
+        assert_eq!(
+            completed("push --limit=web1 prod"),
+            "push deploy --limit=web1 prod"
+        );
+        assert_eq!(completed("push -- prod"), "push deploy -- prod");
+    }
+
+    #[test]
+    fn a_verb_stays_a_verb_and_no_word_stays_no_word() {
+        for line in [
+            "push init prod",
+            "push -C dir init prod",
+            "push -v init prod",
+            "push help init",
+            "push",
+            "push --version",
+        ] {
+            assert_eq!(completed(line), line);
+        }
+    }
+}

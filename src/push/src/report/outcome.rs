@@ -1,0 +1,212 @@
+//! What became of a host, in words: one line for a table, and the whole account of a failure.
+//! A new kind of [`Outcome`] does not compile until its words exist here.
+
+use push_wire::journal::Evidence;
+
+use super::failure::{self, Failure};
+use super::refusal;
+use super::style::{BAD, CHANGED, GOOD, QUIET, paint};
+use crate::event::{Obstacle, Outcome, Restoration, Skip, Stop};
+use crate::name::HostName;
+
+/// How a host ended, as a mark and a few words without any cause: for tables.
+pub fn verdict(outcome: &Outcome) -> String {
+    let (mark, style, words) = match outcome {
+        Outcome::Unchanged { generation } => (
+            "=",
+            QUIET,
+            format!("nothing to do, at generation {generation}"),
+        ),
+        Outcome::Pending { generation } => (
+            "~",
+            CHANGED,
+            format!("changes pending, at generation {generation}"),
+        ),
+        Outcome::Committed { from, to } if from.is_none() => {
+            ("✓", GOOD, format!("committed: generation {to}, its first"))
+        }
+        Outcome::Committed { from, to } => {
+            ("✓", GOOD, format!("committed: generation {to}, was {from}"))
+        }
+        Outcome::Unreachable { .. } => ("✗", BAD, "unreachable".to_owned()),
+        Outcome::Failed { .. } => ("✗", BAD, "failed, nothing was changed".to_owned()),
+        Outcome::Refused { .. } => ("✗", BAD, "refused, nothing was changed".to_owned()),
+        Outcome::Locked { .. } => ("✗", BAD, "locked, nothing was changed".to_owned()),
+        Outcome::TakenBack { back_at, .. } if back_at.is_none() => {
+            ("✗", BAD, "taken back: nothing is pushed there".to_owned())
+        }
+        Outcome::TakenBack { back_at, .. } => (
+            "✗",
+            BAD,
+            format!("taken back: generation {back_at} is in effect"),
+        ),
+        Outcome::Restored { content_of, now_at } => (
+            "↶",
+            CHANGED,
+            format!("brought back: generation {now_at} is what {content_of} was"),
+        ),
+        Outcome::NotRestored { committed, .. } => (
+            "!",
+            BAD,
+            format!("not brought back: still at generation {committed}"),
+        ),
+        Outcome::InDoubt { .. } => ("?", BAD, "in doubt".to_owned()),
+        Outcome::Skipped { .. } => ("-", QUIET, "not its turn, nothing was changed".to_owned()),
+        Outcome::Interrupted => ("-", QUIET, "interrupted, nothing was changed".to_owned()),
+    };
+    format!("{} {words}", paint(style, mark))
+}
+
+/// The account of a host that did not end as it should; `None` for one that did.
+///
+/// `at` is how the operator names it to push (`prod -l web1`), `door` how to ssh (`deploy@192.0.2.7`).
+pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Option<String> {
+    let told = match outcome {
+        Outcome::Unchanged { .. }
+        | Outcome::Pending { .. }
+        | Outcome::Committed { .. }
+        | Outcome::Restored { .. }
+        | Outcome::Interrupted => return None,
+        Outcome::Unreachable { obstacle } => obstructed("unreachable", obstacle),
+        Outcome::Failed { obstacle } => obstructed("failed, nothing was changed", obstacle),
+        Outcome::Refused { refusal } => {
+            refused("refused, nothing was changed", refusal::words(refusal, at))
+        }
+        Outcome::Locked { holder } => {
+            refused("locked, nothing was changed", refusal::locked(holder, at))
+        }
+        Outcome::TakenBack {
+            back_at,
+            cause,
+            evidence,
+        } => Told {
+            now: Some(if back_at.is_none() {
+                "the host is as it was before its first push".to_owned()
+            } else {
+                format!("generation {back_at} is in effect again")
+            }),
+            found: evidence
+                .as_deref()
+                .map(failure::evidence)
+                .unwrap_or_default(),
+            next: look_further(evidence.as_deref(), at, door),
+            ..Told::new("taken back", cause.to_string())
+        },
+        Outcome::NotRestored { restoration, .. } => not_restored(restoration, at),
+        Outcome::InDoubt {
+            transaction,
+            last,
+            why,
+        } => Told {
+            now: Some(match last {
+                Some(state) => format!(
+                    "the last it said of {transaction}: {}",
+                    super::history::plain_verdict(state)
+                ),
+                None => format!("it never said anything of {transaction}"),
+            }),
+            next: vec![
+                format!("the host settles alone; `push status {at}` asks it again"),
+                format!("`ssh {door} journalctl --unit=push-transaction` shows what it is doing"),
+            ],
+            ..Told::new("in doubt", why.clone())
+        },
+        Outcome::Skipped {
+            why: Skip::Stopped { stop },
+        } => return skipped(stop),
+    };
+    Some(failure::failure(&Failure {
+        host: host.as_str(),
+        verdict: told.verdict,
+        cause: told.cause,
+        now: told.now,
+        found: told.found,
+        next: told.next,
+    }))
+}
+
+struct Told {
+    verdict: &'static str,
+    cause: String,
+    now: Option<String>,
+    found: Vec<(&'static str, Vec<String>)>,
+    next: Vec<String>,
+}
+
+impl Told {
+    fn new(verdict: &'static str, cause: String) -> Self {
+        Self {
+            verdict,
+            cause,
+            now: None,
+            found: Vec::new(),
+            next: Vec::new(),
+        }
+    }
+}
+
+fn obstructed(verdict: &'static str, obstacle: &Obstacle) -> Told {
+    let next = (!obstacle.help.is_empty()).then(|| obstacle.help.clone());
+    Told {
+        next: next.into_iter().collect(),
+        ..Told::new(verdict, obstacle.why.clone())
+    }
+}
+
+fn refused(verdict: &'static str, words: refusal::Words) -> Told {
+    Told {
+        found: words.found,
+        next: vec![words.help],
+        ..Told::new(verdict, words.cause)
+    }
+}
+
+fn not_restored(restoration: &Restoration, at: &str) -> Told {
+    let verdict = "not brought back";
+    let again = format!("`push rollback {at}` tries again");
+    match restoration {
+        Restoration::Failed { obstacle } => {
+            let mut told = obstructed(verdict, obstacle);
+            told.next.push(again);
+            told
+        }
+        Restoration::TakenBack { cause } => Told {
+            next: vec![again],
+            ..Told::new(
+                verdict,
+                format!("its former generation did not hold: {cause}"),
+            )
+        },
+        Restoration::InDoubt { transaction } => Told {
+            next: vec![format!(
+                "the host settles alone; `push status {at}` asks it again"
+            )],
+            ..Told::new(
+                verdict,
+                format!("it is not known what became of {transaction}"),
+            )
+        },
+    }
+}
+
+/// Skipped hosts need no account: the host that stopped the push has one.
+fn skipped(stop: &Stop) -> Option<String> {
+    match stop {
+        Stop::Failures { .. }
+        | Stop::Refused { .. }
+        | Stop::Declined { .. }
+        | Stop::Interrupted => None,
+    }
+}
+
+/// The commands that look further into a failure.
+fn look_further(evidence: Option<&Evidence>, at: &str, door: &str) -> Vec<String> {
+    let unit = evidence.and_then(|evidence| evidence.units.first());
+    let journal = unit
+        .and_then(|unit| unit.unit.parse::<push_wire::name::UnitName>().ok())
+        .map(|unit| {
+            format!("`ssh {door} journalctl --unit={unit} --lines=200` shows more of its journal")
+        });
+    let history = format!("`push history {at}` shows what happened there");
+    journal.into_iter().chain([history]).collect()
+}

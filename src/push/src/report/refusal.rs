@@ -1,0 +1,265 @@
+//! Why a host changed nothing, in words: the cause in one line, what belongs to it, what to do next.
+//! A new kind of [`Refusal`] does not compile until its words exist here.
+
+use push_wire::manifest::Claim;
+use push_wire::message::{Holder, Refusal};
+use push_wire::name::GenerationId;
+use push_wire::path::HostPath;
+
+use super::{foreign, measure};
+
+/// How many generations a message lists.
+const GENERATIONS_MAX: usize = 20;
+
+/// A refusal in words.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Words {
+    /// The cause, in one line.
+    pub cause: String,
+    /// What belongs to it, by label.
+    pub found: Vec<(&'static str, Vec<String>)>,
+    /// What to do next.
+    pub help: String,
+}
+
+impl Words {
+    fn new(cause: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            cause: cause.into(),
+            found: Vec::new(),
+            help: help.into(),
+        }
+    }
+
+    fn with(self, label: &'static str, lines: Vec<String>) -> Self {
+        Self {
+            found: vec![(label, lines)],
+            ..self
+        }
+    }
+}
+
+/// The words for a refusal. `at` is how the operator names the host to push: `prod -l web1`.
+pub fn words(refusal: &Refusal, at: &str) -> Words {
+    match refusal {
+        Refusal::Stale { expected, found } => Words::new(
+            format!(
+                "it is at generation {found} now, the plan was made at {expected}: somebody pushed meanwhile"
+            ),
+            format!("`push plan {at}` shows what is there now"),
+        ),
+        Refusal::Locked(holder) => locked(holder, at),
+        Refusal::Claimed(claims) => Words::new(
+            "another project on that host has what this one wants",
+            "give it another name, path or port in one of the two inventories",
+        )
+        .with("claimed", claimed(claims)),
+        Refusal::Occupied(paths) => Words::new(
+            "files are in the way that push did not put there, and they differ",
+            format!("compare with `push diff {at}`, move them away on the host, push again"),
+        )
+        .with(
+            "in the way",
+            foreign::last(paths.iter().map(HostPath::as_str)),
+        ),
+        Refusal::Room { folder, why } => Words::new(
+            format!(
+                "there is not enough room in {}: {}",
+                foreign::line(folder),
+                foreign::line(why)
+            ),
+            "make room there, or lower `keep_releases`; then push again",
+        ),
+        Refusal::Needs { app, why } => Words::new(
+            format!("{app} would not start there: {}", foreign::line(why)),
+            "build it for that host, or install there what it needs",
+        ),
+        Refusal::Tool { tool, needed_for } => Words::new(
+            format!(
+                "{} needs {}, which is not installed there",
+                foreign::line(needed_for),
+                foreign::line(tool)
+            ),
+            "install it on the host; then push again",
+        ),
+        Refusal::Check { tool, output } => Words::new(
+            format!("`{}` refuses the new configuration", foreign::line(tool)),
+            format!("`push diff {at}` shows what would change there"),
+        )
+        .with("it says", foreign::lines(output)),
+        Refusal::Secret { app, name, why } => Words::new(
+            format!(
+                "the secret {} of {app} cannot be opened there: {}",
+                foreign::line(name),
+                foreign::line(why)
+            ),
+            "its host key may have changed: compare `host_key` in the inventory",
+        ),
+        Refusal::Corrupt { what } => Words::new(
+            format!("{} is not what was sent", foreign::line(what)),
+            "push again; if it stays so, look at the host's disk and memory",
+        ),
+        Refusal::NoGeneration { wanted, there } => Words::new(
+            format!("there is no committed generation {wanted} to go back to"),
+            format!("`push history {at}` shows those that there are"),
+        )
+        .with("there are", vec![numbers(there)]),
+        Refusal::Protocol { why } => Words::new(
+            format!("it does not understand this push: {}", foreign::line(why)),
+            "push with the version that was used there last, or a later one",
+        ),
+        Refusal::Host { why } => Words::new(
+            format!("the host itself failed: {}", foreign::line(why)),
+            format!("`push status {at}` shows what is in effect; nothing was changed"),
+        ),
+    }
+}
+
+/// The words for a host that somebody else is at.
+pub fn locked(holder: &Holder, at: &str) -> Words {
+    Words::new(
+        format!(
+            "{} is at it since {} ({})",
+            foreign::line(&holder.operator),
+            measure::utc(holder.since_unix_s),
+            foreign::line(&holder.step)
+        ),
+        format!("`push status {at}` shows when that has ended; then push again"),
+    )
+}
+
+fn claimed(claims: &[Claim]) -> Vec<String> {
+    let lines: Vec<String> = claims
+        .iter()
+        .map(|claim| {
+            format!(
+                "{} is {}'s, and {} wants it too",
+                claim.what, claim.holder, claim.claimant
+            )
+        })
+        .collect();
+    foreign::last(lines.iter().map(String::as_str))
+}
+
+fn numbers(generations: &[GenerationId]) -> String {
+    let hidden = generations.len().saturating_sub(GENERATIONS_MAX);
+    let shown: Vec<String> = generations[hidden..]
+        .iter()
+        .map(GenerationId::to_string)
+        .collect();
+    if shown.is_empty() {
+        return "none".to_owned();
+    }
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_says_what_why_and_what_next_and_lets_no_escape_code_through() {
+        let evil = || "x\x1b[31m".to_owned();
+        let app = || "api".parse().unwrap();
+        let holder = Holder {
+            operator: evil(),
+            since_unix_s: 1_795_169_700,
+            step: "switching".into(),
+            transaction: None,
+        };
+        let claim = Claim {
+            what: "port 8080".into(),
+            holder: "shop".parse().unwrap(),
+            claimant: "blog".parse().unwrap(),
+        };
+        let all = [
+            Refusal::Stale {
+                expected: GenerationId(4),
+                found: GenerationId(5),
+            },
+            Refusal::Locked(holder),
+            Refusal::Claimed(vec![claim]),
+            Refusal::Occupied(vec!["/etc/nginx/conf.d/api.conf".parse().unwrap()]),
+            Refusal::Room {
+                folder: "/srv".into(),
+                why: "12 MiB needed, 3 MiB free".into(),
+            },
+            Refusal::Needs {
+                app: app(),
+                why: "glibc 2.38 is needed, 2.36 is there".into(),
+            },
+            Refusal::Tool {
+                tool: "nginx".into(),
+                needed_for: "the site of api".into(),
+            },
+            Refusal::Check {
+                tool: "nginx -t".into(),
+                output: format!("line 1\nline 2 {}\n", evil()),
+            },
+            Refusal::Secret {
+                app: app(),
+                name: evil(),
+                why: "no matching key".into(),
+            },
+            Refusal::Corrupt {
+                what: "a pack".into(),
+            },
+            Refusal::NoGeneration {
+                wanted: GenerationId(9),
+                there: vec![GenerationId(1), GenerationId(3)],
+            },
+            Refusal::Protocol { why: evil() },
+            Refusal::Host {
+                why: "read-only file system".into(),
+            },
+        ];
+        let told: Vec<String> = all
+            .iter()
+            .map(|refusal| words(refusal, "prod -l web1"))
+            .map(|words| format!("{}\n  {:?}\n  {}", words.cause, words.found, words.help))
+            .collect();
+        let told = told.join("\n");
+        assert!(!told.contains('\x1b'));
+        insta::assert_snapshot!(told, @r#"
+        it is at generation 5 now, the plan was made at 4: somebody pushed meanwhile
+          []
+          `push plan prod -l web1` shows what is there now
+        x\x1b[31m is at it since 2026-11-20 10:15:00Z (switching)
+          []
+          `push status prod -l web1` shows when that has ended; then push again
+        another project on that host has what this one wants
+          [("claimed", ["port 8080 is shop's, and blog wants it too"])]
+          give it another name, path or port in one of the two inventories
+        files are in the way that push did not put there, and they differ
+          [("in the way", ["/etc/nginx/conf.d/api.conf"])]
+          compare with `push diff prod -l web1`, move them away on the host, push again
+        there is not enough room in /srv: 12 MiB needed, 3 MiB free
+          []
+          make room there, or lower `keep_releases`; then push again
+        api would not start there: glibc 2.38 is needed, 2.36 is there
+          []
+          build it for that host, or install there what it needs
+        the site of api needs nginx, which is not installed there
+          []
+          install it on the host; then push again
+        `nginx -t` refuses the new configuration
+          [("it says", ["line 1", "line 2 x\\x1b[31m"])]
+          `push diff prod -l web1` shows what would change there
+        the secret x\x1b[31m of api cannot be opened there: no matching key
+          []
+          its host key may have changed: compare `host_key` in the inventory
+        a pack is not what was sent
+          []
+          push again; if it stays so, look at the host's disk and memory
+        there is no committed generation 9 to go back to
+          [("there are", ["1, 3"])]
+          `push history prod -l web1` shows those that there are
+        it does not understand this push: x\x1b[31m
+          []
+          push with the version that was used there last, or a later one
+        the host itself failed: read-only file system
+          []
+          `push status prod -l web1` shows what is in effect; nothing was changed
+        "#);
+    }
+}

@@ -1,0 +1,142 @@
+//! What happens to a host, in a few words. A new kind of [`Step`] does not compile until its words
+//! exist here.
+
+use super::{foreign, measure, outcome};
+use crate::event::{Confirm, Step, Summary};
+
+/// What a host is doing now, for its live line.
+pub fn doing(step: &Step) -> String {
+    match step {
+        Step::Connecting => "connecting".to_owned(),
+        Step::Connected { .. } => "connected".to_owned(),
+        Step::Installing { machine, bytes } => {
+            format!(
+                "installing push-host for {} ({})",
+                foreign::line(machine),
+                measure::bytes(*bytes)
+            )
+        }
+        Step::Upgrading { from, bytes } => {
+            format!(
+                "replacing push-host {} ({})",
+                foreign::line(from),
+                measure::bytes(*bytes)
+            )
+        }
+        Step::Greeted { generation, .. } if generation.is_none() => {
+            "nothing was pushed there yet".to_owned()
+        }
+        Step::Greeted { generation, .. } => format!("at generation {generation}"),
+        Step::Planned(summary) => planned(summary),
+        Step::Waiting { holder } => {
+            format!(
+                "waits for {} ({})",
+                foreign::line(&holder.operator),
+                foreign::line(&holder.step)
+            )
+        }
+        Step::Staging { bytes: 0, .. } => "staging, everything is there already".to_owned(),
+        Step::Staging { bytes, held: 0 } => format!("sending {}", measure::bytes(*bytes)),
+        Step::Staging { bytes, held } => {
+            format!(
+                "sending {}, of which {} are there already",
+                measure::bytes(*bytes),
+                measure::bytes(*held)
+            )
+        }
+        Step::Sent { sent, bytes } if sent >= bytes => "staging and checking".to_owned(),
+        Step::Sent { sent, bytes } => format!(
+            "sending {} of {}",
+            measure::bytes(*sent),
+            measure::bytes(*bytes)
+        ),
+        Step::Checked { generation, .. } => {
+            format!("staged generation {generation}, nothing is live yet")
+        }
+        Step::Switching { generation, .. } => format!("switching to generation {generation}"),
+        Step::Running { effect } => effect.to_string(),
+        Step::Probation {
+            confirm: Confirm::NotNeeded,
+        } => "on trial".to_owned(),
+        Step::Probation {
+            confirm: Confirm::Needed,
+        } => "on trial: stays only if a new connection gets in".to_owned(),
+        Step::Health {
+            app,
+            passed,
+            wanted,
+            answer,
+        } => health(app, *passed, *wanted, answer.as_deref()),
+        Step::Confirming => "coming in again over a new connection".to_owned(),
+        Step::NotConfirmed { why } => {
+            format!("could not come in again, trying on: {}", foreign::line(why))
+        }
+        Step::Confirmed => "came in again".to_owned(),
+        Step::TakingBack { cause } => format!("taking back: {}", foreign::line(&cause.to_string())),
+        Step::Evidence { .. } => "taking back, evidence is saved".to_owned(),
+        Step::Reconnecting { attempt, why } => {
+            format!(
+                "connection lost, the host goes on alone; calling it again ({attempt}): {}",
+                foreign::line(why)
+            )
+        }
+        Step::Restoring { to } => format!("bringing back what generation {to} was"),
+        Step::Finished { outcome, took_ms } => finished(outcome, *took_ms),
+    }
+}
+
+/// Whether a step is worth a line of its own where lines cannot change in place. What follows each
+/// other many times a second, or is told by the step after it, is not.
+pub fn is_news(step: &Step) -> bool {
+    match step {
+        Step::Installing { .. }
+        | Step::Upgrading { .. }
+        | Step::Waiting { .. }
+        | Step::Checked { .. }
+        | Step::Switching { .. }
+        | Step::Running { .. }
+        | Step::NotConfirmed { .. }
+        | Step::Confirmed
+        | Step::TakingBack { .. }
+        | Step::Reconnecting { .. }
+        | Step::Restoring { .. }
+        | Step::Finished { .. } => true,
+        Step::Staging { bytes, held } => bytes > held,
+        Step::Probation { confirm } => *confirm == Confirm::Needed,
+        Step::Health { passed, wanted, .. } => passed == wanted,
+        Step::Connecting
+        | Step::Connected { .. }
+        | Step::Greeted { .. }
+        | Step::Planned(_)
+        | Step::Sent { .. }
+        | Step::Confirming
+        | Step::Evidence { .. } => false,
+    }
+}
+
+/// A finished host's last line, without what led to it.
+pub fn finished(outcome: &crate::event::Outcome, took_ms: u64) -> String {
+    let took = measure::took(std::time::Duration::from_millis(took_ms));
+    format!("{}, {took}", outcome::verdict(outcome))
+}
+
+fn planned(summary: &Summary) -> String {
+    let Summary {
+        added,
+        changed,
+        removed,
+        ..
+    } = summary;
+    match (added, changed, removed) {
+        (0, 0, 0) => "nothing to do".to_owned(),
+        _ => format!("{added} to add, {changed} to change, {removed} to remove"),
+    }
+}
+
+fn health(app: &str, passed: u32, wanted: u32, answer: Option<&str>) -> String {
+    let app = foreign::line(app);
+    match answer {
+        None => format!("{app} is healthy ({passed} of {wanted})"),
+        Some(answer) => format!("{app} is not healthy yet: {}", foreign::line(answer)),
+    }
+}
