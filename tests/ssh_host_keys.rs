@@ -322,3 +322,24 @@ async fn a_host_that_only_signs_with_sha1_is_refused_with_the_reason() {
     assert!(matches!(&error, Error::WeakAlgorithms { .. }), "{error:?}");
     assert!(error.to_string().contains("ssh-rsa"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_key_that_is_too_short_is_refused_even_when_it_is_pinned() {
+    let Some(lab) = Lab::new() else { return };
+    let rsa = lab.key("host_rsa", &["rsa", "-b", "1024"]);
+    let wishes = Wishes {
+        host_keys: vec![rsa.clone()],
+        ..Wishes::default()
+    };
+    let sshd = lab.sshd("sshd", &wishes);
+    let target = Target {
+        pinned: vec![host_key(&rsa)],
+        ..sshd.target("old")
+    };
+    let error = error(dial(&target).await);
+    assert!(
+        error.to_string().contains("RSA key of 1024 bits"),
+        "{error}"
+    );
+    assert!(matches!(error, Error::WeakAlgorithms { .. }), "{error:?}");
+}

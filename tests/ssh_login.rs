@@ -161,16 +161,24 @@ async fn a_refusal_names_what_was_offered_and_what_the_host_accepts() {
     let absent = lab.path("absent");
     let error = error(dial(&with(&target, &[&key, &open, &absent])).await);
     let Error::AuthRefused {
-        offered, allowed, ..
+        offered,
+        unusable,
+        allowed,
+        ..
     } = &error
     else {
         panic!("{error:?}")
     };
     assert_eq!(allowed, "publickey");
-    let offered = offered.join("\n");
-    assert!(offered.contains(&host_key(&key).fingerprint()), "{offered}");
-    assert!(offered.contains("mode 0644"), "{offered}");
-    assert!(offered.contains("no such file"), "{offered}");
+    assert!(
+        offered.len() == 1 && offered[0].contains(&host_key(&key).fingerprint()),
+        "{offered:?}"
+    );
+    let unusable = unusable.join("\n");
+    assert!(
+        unusable.contains("mode 0644") && unusable.contains("no such file"),
+        "{unusable}"
+    );
     assert_eq!(
         sshd.logged().matches("Connection from").count(),
         1,
@@ -367,6 +375,33 @@ async fn a_user_certificate_gets_in_from_a_file_and_from_the_agent() {
         drop(agent);
         let _ = std::fs::remove_file(lab.path("agent.sock"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_on_file_is_used_with_a_key_that_only_the_agent_holds() {
+    let Some(lab) = Lab::new() else { return };
+    let (ca, key) = (lab.key("ca", &["ed25519"]), lab.key("user", &["ed25519"]));
+    // The agent gets the key before there is a certificate, which ssh-add would load as well.
+    let agent = Agent::start(&lab, &[&key]);
+    lab.certify(&ca, &key, &["-I", "me", "-n", &account()]);
+    std::fs::remove_file(&key).unwrap();
+    let trusted = format!("TrustedUserCAKeys {}.pub\n", ca.display());
+    let (_sshd, target) = server(&lab, vec![], &trusted);
+    let target = with(&target, &[&key]);
+    let missing = error(dial(&target).await);
+    assert!(
+        missing
+            .to_string()
+            .contains("neither there nor in the agent"),
+        "{missing}"
+    );
+    let socket = agent.socket.clone();
+    dial(&Target {
+        agent: Some(socket),
+        ..target
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,7 +176,7 @@ pub enum Error {
     /// The server took none of the operator's identities.
     #[error(
         "{host} does not let {user} in: {}; it accepts {allowed}",
-        offered_list(offered)
+        offers(offered, unusable)
     )]
     AuthRefused {
         /// The host.
@@ -185,13 +185,15 @@ pub enum Error {
         user: String,
         /// What was offered and what came of it.
         offered: Vec<String>,
+        /// What could not be offered, and why.
+        unusable: Vec<String>,
         /// The methods that the server accepts.
         allowed: String,
     },
     /// The server hung up in the middle of the login.
     #[error(
         "{host} hung up during the login of {user}: {}{}",
-        offered_list(offered),
+        offers(offered, unusable),
         quoted(said)
     )]
     AuthCutOff {
@@ -201,6 +203,8 @@ pub enum Error {
         user: String,
         /// What was offered until then.
         offered: Vec<String>,
+        /// What could not be offered, and why.
+        unusable: Vec<String>,
         /// What it said, if anything.
         said: String,
     },
@@ -462,12 +466,15 @@ fn because(note: Option<&String>) -> String {
     note.map(|note| format!(" ({note})")).unwrap_or_default()
 }
 
-fn offered_list(offered: &[String]) -> String {
-    if offered.is_empty() {
-        "there was no key to offer".into()
-    } else {
-        format!("offered {}", offered.join(", "))
+fn offers(offered: &[String], unusable: &[String]) -> String {
+    let mut text = match offered {
+        [] => "there was no key to offer".to_owned(),
+        offered => format!("offered {}", offered.join(", ")),
+    };
+    if !unusable.is_empty() {
+        let _ = write!(text, "; could not use {}", unusable.join(", "));
     }
+    text
 }
 
 fn listed(known: &[KnownKey]) -> String {

@@ -34,13 +34,13 @@ impl HostKey {
 
     /// Takes a key blob of RFC 4253 §6.6, whose first field names the algorithm.
     pub fn from_blob(blob: Vec<u8>) -> Option<Self> {
-        let length = usize::try_from(u32::from_be_bytes(*blob.first_chunk::<4>()?)).ok()?;
-        let name = blob.get(4..)?.get(..length)?;
+        let (name, rest) = take_field(&blob)?;
+        let has_more = !rest.is_empty();
         let algorithm = std::str::from_utf8(name).ok()?.to_owned();
         let is_plain = !algorithm.is_empty()
             && algorithm.bytes().all(|byte| byte.is_ascii_graphic())
             && !algorithm.contains("-cert-v0");
-        (is_plain && blob.len() > 4 + length).then_some(Self { algorithm, blob })
+        (is_plain && has_more).then_some(Self { algorithm, blob })
     }
 
     /// The algorithm's name, `ssh-ed25519` for example.
@@ -51,6 +51,20 @@ impl HostKey {
     /// The bytes that the fingerprint is made of.
     pub fn blob(&self) -> &[u8] {
         &self.blob
+    }
+
+    /// The size of an RSA key in bits; `None` for other algorithms.
+    pub fn rsa_bits(&self) -> Option<usize> {
+        if self.algorithm != "ssh-rsa" {
+            return None;
+        }
+        // RFC 4253 §6.6: name, exponent, modulus; numbers may have a zero in front.
+        let (_, rest) = take_field(&self.blob)?;
+        let (_, rest) = take_field(rest)?;
+        let (modulus, _) = take_field(rest)?;
+        let first = modulus.iter().position(|byte| *byte != 0)?;
+        let lead = usize::try_from(modulus[first].leading_zeros()).ok()?;
+        Some((modulus.len() - first) * 8 - lead)
     }
 
     /// `SHA256:…`, as `ssh-keygen -l` shows it.
@@ -103,6 +117,11 @@ pub enum VerifiedBy {
         /// The certificate's key id, as its signer named it.
         key_id: String,
     },
+}
+
+fn take_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
 fn decode_base64(text: &str) -> Option<Vec<u8>> {

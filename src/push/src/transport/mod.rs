@@ -62,7 +62,7 @@ pub enum Route {
     Fresh,
 }
 
-/// An open connection to one host.
+/// An open connection to one host. Its sessions end with it: keep it for as long as they run.
 pub trait Connection: Send + Sync {
     /// Starts a command. There is no shell quoting to get wrong: commands are constants of this
     /// program, and what varies is sent as input.

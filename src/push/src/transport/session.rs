@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// Chunks of output that may wait for [`Output::read`]; one is at most 32 KiB over SSH.
-pub const OUTPUT_CHUNKS_MAX: usize = 128;
+pub const OUTPUT_CHUNKS_MAX: usize = 32;
 /// Chunks of input that may wait to be sent.
 pub const INPUT_CHUNKS_MAX: usize = 16;
 /// Size of the chunks that input is cut into, in bytes.

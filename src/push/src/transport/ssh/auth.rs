@@ -4,30 +4,25 @@
 //! most [`OFFERS_MAX`] keys are offered, one below sshd's MaxAuthTries, so that the last word is a
 //! list of what was refused and not a closed connection.
 
-use super::agent::{self, Agent};
+use super::agent::Agent;
 use super::gate::{Gate, Seen};
-use super::keyring::{KeyFile, Keyring, Kind, Unusable, read_certificate};
+use super::identities::{Candidate, Hand, Identities, PERSON_MAX, SignError, Signer};
+use super::keyring::{Keyring, Unusable};
 use crate::transport::error::Error;
 use crate::transport::prompt::{Echo, Prompt, Question, Refusal};
-use crate::transport::target::{NamedBy, Offer, Target};
+use crate::transport::target::Target;
 use crate::visible;
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
-use russh::keys::agent::AgentIdentity;
-use russh::keys::signature::Signer as _;
-use russh::keys::ssh_key::private::KeypairData;
-use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
+use russh::keys::{Algorithm, HashAlg, PublicKey};
 use russh::{MethodKind, MethodSet};
 use secrecy::ExposeSecret;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How many identities are offered to a server; sshd hangs up at six by default.
 const OFFERS_MAX: usize = 5;
 /// How long a server may take to answer one step of the login.
 const STEP_MAX: Duration = Duration::from_secs(30);
-/// How long a person may take to answer; sshd's LoginGraceTime ends everything at 120 s.
-const PERSON_MAX: Duration = Duration::from_secs(110);
 /// Rounds of questions in keyboard-interactive authentication.
 const ROUNDS_MAX: usize = 8;
 /// Questions in one round.
@@ -48,6 +43,7 @@ pub(super) struct Login<'a> {
 #[derive(Default)]
 struct Progress {
     offered: Vec<String>,
+    unusable: Vec<String>,
     methods: Option<MethodSet>,
     is_half_in: bool,
     missed: Option<Error>,
@@ -61,29 +57,6 @@ impl Progress {
     }
 }
 
-/// An identity that can be offered.
-struct Candidate {
-    public: PublicKey,
-    certificate: Option<Certificate>,
-    label: String,
-    rank: (NamedBy, Effort),
-    hand: Hand,
-}
-
-/// How much it takes to use an identity: what is ready is offered before what needs a passphrase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Effort {
-    None,
-    Passphrase,
-}
-
-/// Who signs.
-#[derive(Clone)]
-enum Hand {
-    Agent,
-    File(Arc<KeyFile>),
-}
-
 /// What a server said to one offer.
 enum Answer {
     In,
@@ -93,8 +66,16 @@ enum Answer {
 impl Login<'_> {
     /// Logs in, or says why not. The handle must not be used again after an error.
     pub(super) async fn run(mut self) -> Result<(), Error> {
-        let mut progress = Progress::default();
-        let (mut agent, candidates) = self.candidates(&mut progress).await;
+        let binding = self.handle.agent_session_binding();
+        let Identities {
+            mut agent,
+            candidates,
+            unusable,
+        } = Identities::gather(self.target, self.keyring, binding).await;
+        let mut progress = Progress {
+            unusable,
+            ..Progress::default()
+        };
         for candidate in candidates.into_iter().take(OFFERS_MAX) {
             if !progress.allows(MethodKind::PublicKey) {
                 break;
@@ -129,122 +110,6 @@ impl Login<'_> {
             .unwrap_or_else(|| self.refused(&progress)))
     }
 
-    /// Everything that may be offered, the most wanted first, each key once.
-    async fn candidates(&mut self, progress: &mut Progress) -> (Option<Agent>, Vec<Candidate>) {
-        let (agent, listed) = match &self.target.agent {
-            None => (None, Vec::new()),
-            Some(socket) => match agent::open(socket, self.handle.agent_session_binding()).await {
-                Ok((agent, listed)) => (Some(agent), listed),
-                Err(reason) => {
-                    progress.offered.push(format!(
-                        "nothing from the agent at {} ({reason})",
-                        socket.display()
-                    ));
-                    (None, Vec::new())
-                }
-            },
-        };
-        let mut found = self.file_candidates(progress).await;
-        for held in listed {
-            let named = found
-                .iter_mut()
-                .find(|candidate| candidate.public.key_data() == held.public.key_data());
-            let rank = match named {
-                Some(candidate) if held.certificate.is_none() => {
-                    // The agent signs without a passphrase.
-                    candidate.hand = Hand::Agent;
-                    candidate.rank.1 = Effort::None;
-                    continue;
-                }
-                Some(candidate) => candidate.rank.0,
-                None if self.target.offer == Offer::OnlyIdentities => continue,
-                None => NamedBy::Default,
-            };
-            let label = format!("{} (agent, {})", fingerprint(&held.public), held.comment);
-            let certificate = held.certificate;
-            found.push(Candidate {
-                public: held.public,
-                certificate,
-                label,
-                rank: (rank, Effort::None),
-                hand: Hand::Agent,
-            });
-        }
-        found.retain(|candidate| match &candidate.hand {
-            Hand::Agent => true,
-            Hand::File(file) => file.kind() != Kind::PublicOnly,
-        });
-        // Certificates before bare keys: a server that wants one often knows no key at all.
-        found.sort_by_key(|candidate| (candidate.rank, candidate.certificate.is_none()));
-        (agent, found)
-    }
-
-    async fn file_candidates(&self, progress: &mut Progress) -> Vec<Candidate> {
-        let mut found: Vec<Candidate> = Vec::new();
-        let loose: Vec<Certificate> = self
-            .target
-            .certificates
-            .iter()
-            .filter_map(|path| read_certificate(path))
-            .collect();
-        for identity in &self.target.identities {
-            let file = match self.keyring.load(&identity.path).await {
-                Ok(file) => file,
-                Err(reason) if identity.named_by == NamedBy::Operator => {
-                    progress
-                        .offered
-                        .push(format!("not {} ({reason})", identity.path.display()));
-                    continue;
-                }
-                Err(_) => continue,
-            };
-            let Some(public) = file.public().cloned() else {
-                progress.offered.push(format!(
-                    "not {} (its public half is needed: add a .pub file)",
-                    file.path().display()
-                ));
-                continue;
-            };
-            if found
-                .iter()
-                .any(|candidate| candidate.public.key_data() == public.key_data())
-            {
-                continue;
-            }
-            let effort = if file.kind() == Kind::Encrypted {
-                Effort::Passphrase
-            } else {
-                Effort::None
-            };
-            let matching = loose
-                .iter()
-                .filter(|certificate| certificate.public_key() == public.key_data());
-            let certificates = file
-                .certificate()
-                .into_iter()
-                .chain(matching)
-                .cloned()
-                .map(Some);
-            for certificate in certificates.chain([None]) {
-                let what = if certificate.is_some() {
-                    "certificate of "
-                } else {
-                    ""
-                };
-                let label = format!("{what}{} ({})", fingerprint(&public), file.path().display());
-                let rank = (identity.named_by, effort);
-                found.push(Candidate {
-                    public: public.clone(),
-                    certificate,
-                    label,
-                    rank,
-                    hand: Hand::File(file.clone()),
-                });
-            }
-        }
-        found
-    }
-
     async fn offer(
         &mut self,
         candidate: Candidate,
@@ -261,14 +126,14 @@ impl Login<'_> {
         let hash = match self.signature_hash(&public).await {
             Ok(hash) => hash,
             Err(reason) => {
-                progress.offered.push(format!("not {label} ({reason})"));
+                progress.unusable.push(format!("{label} ({reason})"));
                 return Ok(Answer::Out);
             }
         };
         let user = &self.target.user;
         let mut signer = Signer {
             hand: &hand,
-            agent,
+            agent: agent.as_mut(),
             prompt: self.prompt,
         };
         let signed = step(self.target, STEP_MAX + PERSON_MAX, async {
@@ -296,7 +161,7 @@ impl Login<'_> {
                     Unusable::NobodyToAsk => "its passphrase is needed".to_owned(),
                     Unusable::Because(reason) => reason.clone(),
                 };
-                progress.offered.push(format!("not {label} ({reason})"));
+                progress.unusable.push(format!("{label} ({reason})"));
                 if let Hand::File(file) = &hand {
                     progress.missed = unusable.into_error(&self.target.host, file.path());
                 }
@@ -455,6 +320,7 @@ impl Login<'_> {
             host: self.target.host.clone(),
             user: self.target.user.clone(),
             offered: progress.offered.clone(),
+            unusable: progress.unusable.clone(),
             allowed: if allowed.is_empty() {
                 "nothing that push can do".into()
             } else {
@@ -468,6 +334,7 @@ impl Login<'_> {
             host: self.target.host.clone(),
             user: self.target.user.clone(),
             offered: progress.offered.clone(),
+            unusable: progress.unusable.clone(),
             said: self.seen.goodbye().unwrap_or_default(),
         }
     }
@@ -492,66 +359,4 @@ async fn step<T>(
             stage: "login",
             waited: limit,
         })
-}
-
-fn fingerprint(public: &PublicKey) -> String {
-    format!(
-        "{} {}",
-        public.algorithm(),
-        public.fingerprint(HashAlg::Sha256)
-    )
-}
-
-/// Signs once the server has said that it would take the key.
-struct Signer<'a> {
-    hand: &'a Hand,
-    agent: &'a mut Option<Agent>,
-    prompt: &'a dyn Prompt,
-}
-
-#[derive(Debug)]
-enum SignError {
-    Gone,
-    Unusable(Unusable),
-}
-
-impl From<russh::SendError> for SignError {
-    fn from(_: russh::SendError) -> Self {
-        Self::Gone
-    }
-}
-
-impl russh::Signer for Signer<'_> {
-    type Error = SignError;
-
-    async fn auth_sign(
-        &mut self,
-        identity: &AgentIdentity,
-        hash: Option<HashAlg>,
-        mut data: Vec<u8>,
-    ) -> Result<Vec<u8>, Self::Error> {
-        let because = |reason: String| SignError::Unusable(Unusable::Because(reason));
-        match (self.hand, self.agent.as_mut()) {
-            (Hand::Agent, Some(agent)) => agent.sign(identity, hash, data).await.map_err(because),
-            (Hand::Agent, None) => Err(because("the agent is gone".into())),
-            (Hand::File(file), _) => {
-                let opened = tokio::time::timeout(PERSON_MAX, file.open(self.prompt)).await;
-                let key = match opened {
-                    Ok(key) => key.map_err(SignError::Unusable)?,
-                    Err(_) => return Err(because("its passphrase was not given in time".into())),
-                };
-                let signature = match key.key_data() {
-                    KeypairData::Rsa(pair) => (pair, hash).try_sign(&data),
-                    other => other.try_sign(&data),
-                };
-                let signature = signature.map_err(|error| because(error.to_string()))?;
-                let blob = Vec::try_from(signature).map_err(|error| because(error.to_string()))?;
-                let length =
-                    u32::try_from(blob.len()).map_err(|error| because(error.to_string()))?;
-                data.extend(length.to_be_bytes());
-                data.extend(blob);
-                Ok(data)
-            }
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //! that does not take its bytes is dropped after a while, since it holds up its neighbours.
 
 use super::gate::Seen;
+use super::wire::Wire;
 use crate::transport::error::Error;
 use crate::transport::session::{End, FarEnd, Status, Tail};
 use bytes::{Bytes, BytesMut};
@@ -37,6 +38,7 @@ const STDERR: u32 = 1;
 pub(super) struct Owner {
     pub(super) host: String,
     pub(super) seen: Arc<Seen>,
+    pub(super) wire: Arc<Wire>,
 }
 
 impl Owner {
@@ -202,6 +204,8 @@ async fn carry_input(
         };
         let sent = tokio::select! {
             () = closed.cancelled() => return,
+            // The reading task may be waiting for its reader, and not see it.
+            () = owner.wire.gone() => return end.tell(Err(owner.lost())),
             sent = tokio::time::timeout(UNREAD_MAX, writing.data_bytes(chunk)) => sent,
         };
         match sent {

@@ -17,6 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Largest known_hosts file that is read, in bytes.
 const KNOWN_HOSTS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Shortest RSA host key that is believed, in bits.
+const RSA_BITS_MIN: usize = 2048;
 /// How much of a server's last words is kept, in bytes.
 const GOODBYE_BYTES_MAX: usize = 300;
 /// How much of a certificate's key id is shown, in bytes.
@@ -81,6 +83,13 @@ impl Judge {
             Offered::Key(key) => key.clone(),
             Offered::Certificate(certificate) => certificate.key.clone(),
         };
+        if let Some(bits) = key.rsa_bits().filter(|bits| *bits < RSA_BITS_MIN) {
+            return Err(Error::WeakAlgorithms {
+                host: self.host.clone(),
+                kind: "host key".into(),
+                theirs: format!("an RSA key of {bits} bits"),
+            });
+        }
         if !self.pinned.is_empty() {
             return self.judge_pinned(key);
         }

@@ -24,6 +24,7 @@ const CERTIFICATE_MARKERS_MAX: usize = 2;
 #[derive(Default)]
 pub(super) struct Keyring {
     files: Mutex<HashMap<PathBuf, Arc<OnceCell<Loaded>>>>,
+    troubled_agents: Mutex<HashMap<PathBuf, String>>,
 }
 
 type Loaded = Result<Arc<KeyFile>, String>;
@@ -81,6 +82,24 @@ impl Keyring {
         })
         .await
         .clone()
+    }
+
+    /// What was wrong with the agent when it was asked last.
+    pub(super) fn agent_trouble(&self, socket: &Path) -> Option<String> {
+        let troubled = self
+            .troubled_agents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        troubled.get(socket).cloned()
+    }
+
+    /// Remembers that the agent does not answer, so that not every host waits for it.
+    pub(super) fn note_agent_trouble(&self, socket: &Path, reason: String) {
+        let mut troubled = self
+            .troubled_agents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        troubled.insert(socket.to_owned(), reason);
     }
 }
 

@@ -4,13 +4,13 @@ use super::auth::Login;
 use super::channel::{self, Owner};
 use super::gate::{Gate, Judge, Seen};
 use super::keyring::Keyring;
-use super::open::{self, Duplex};
+use super::open::{self, Complaints, Duplex};
 use super::policy::{self, Certificates};
 use super::wire::{CutOnDrop, Stream, Wire};
 use crate::transport::error::Error;
 use crate::transport::host_key::{HostKey, ServerKey};
 use crate::transport::prompt::Prompt;
-use crate::transport::session::{Session, Tail};
+use crate::transport::session::Session;
 use crate::transport::target::Target;
 use crate::transport::{Connection, Pending, Traffic};
 use crate::visible;
@@ -97,6 +97,7 @@ impl Link {
             owner: Owner {
                 host: target.host.clone(),
                 seen,
+                wire: wire.clone(),
             },
             server_key,
             wire,
@@ -246,13 +247,17 @@ async fn greet(target: &Target, via: Option<&Arc<Link>>) -> Result<Greeted, Erro
     if let Some(Err(error)) = seen.server_key() {
         return Err(error);
     }
-    Err(failure.explained(target, &wire.greeting(), complaints.as_ref()))
+    let complaints = match &complaints {
+        Some(complaints) => Some(complaints.lines().await),
+        None => None,
+    };
+    Err(failure.explained(target, &wire.greeting(), complaints))
 }
 
 async fn stream_to(
     target: &Target,
     via: Option<&Arc<Link>>,
-) -> Result<(Box<dyn Duplex>, Option<Tail>), Error> {
+) -> Result<(Box<dyn Duplex>, Option<Complaints>), Error> {
     if let Some(via) = via {
         return Ok((Box::new(via.forward(target).await?), None));
     }
@@ -272,7 +277,7 @@ enum Failure {
 
 impl Failure {
     /// Tells a busy server, a penalty, a wrong port and a broken protocol apart by what was said.
-    fn explained(self, target: &Target, greeting: &[u8], complaints: Option<&Tail>) -> Error {
+    fn explained(self, target: &Target, greeting: &[u8], complaints: Option<Vec<String>>) -> Error {
         let (host, at) = (target.host.clone(), target.place());
         let said = visible::escape(greeting.trim_ascii(), GREETING_SHOWN_MAX);
         let has_greeted =
@@ -293,13 +298,10 @@ impl Failure {
             }
             Self::Broken(_) if !has_greeted && complaints.is_some() => Error::ProxyCommand {
                 host,
-                reason: complaints
-                    .map(Tail::lines)
-                    .filter(|lines| !lines.is_empty())
-                    .map_or_else(
-                        || "it ended before the host answered".to_owned(),
-                        |lines| lines.join("; "),
-                    ),
+                reason: complaints.filter(|lines| !lines.is_empty()).map_or_else(
+                    || "it ended before the host answered".to_owned(),
+                    |lines| lines.join("; "),
+                ),
             },
             Self::Broken(_) if greeting.starts_with(b"Not allowed at this time") => {
                 Error::Penalized { host, said }

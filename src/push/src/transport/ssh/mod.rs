@@ -6,8 +6,8 @@
 //! policy   algorithms, windows, keepalive        gate     who may be talked to: host keys
 //! wire     a byte stream that can be cut         open     TCP, ProxyCommand
 //! keyring  key files, opened once a push         agent    the agent's identities
-//! auth     the login                             channel  commands and connections passed on
-//! link     one authenticated connection
+//! auth     the login                             identities  what is offered, who signs
+//! link     one authenticated connection          channel  commands and connections passed on
 //! ```
 //!
 //! No other module knows russh. Invariants: a connection whose login was interrupted is never used
@@ -18,6 +18,7 @@ mod agent;
 mod auth;
 mod channel;
 mod gate;
+mod identities;
 mod keyring;
 mod link;
 mod open;

@@ -12,11 +12,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Join, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
 
 /// How long a name may take to resolve.
 const RESOLVE_MAX: Duration = Duration::from_secs(10);
 /// How long all addresses of a name together may take to accept a connection.
 const CONNECT_ALL_MAX: Duration = Duration::from_secs(30);
+/// How long a ProxyCommand that has failed may take to say why.
+const COMPLAINT_MAX: Duration = Duration::from_secs(1);
 /// How long sent bytes may go unacknowledged before the kernel ends the connection.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MS_MAX: u32 = 15_000;
@@ -97,7 +100,7 @@ fn tuned(target: &Target, stream: TcpStream) -> Result<TcpStream, Error> {
 /// A ProxyCommand: its stdin and stdout are the stream, dropping it ends it.
 pub(super) struct Proxy {
     stream: Join<ChildStdout, ChildStdin>,
-    stderr: Tail,
+    complaints: Complaints,
     _group: Group,
 }
 
@@ -138,9 +141,10 @@ pub(super) fn proxy(target: &Target, command: &str) -> Result<Proxy, Error> {
     let (Some(stdin), Some(stdout), Some(mut complaints)) = pipes else {
         return Err(failed("its pipes are missing".into()));
     };
-    let stderr = Tail::default();
-    let tail = stderr.clone();
+    let said = Complaints::default();
+    let (tail, ended) = (said.tail.clone(), said.ended.clone().drop_guard());
     tokio::spawn(async move {
+        let _ended = ended;
         let mut buffer = vec![0; 4096];
         while let Ok(length @ 1..) = complaints.read(&mut buffer).await {
             tail.push(&buffer[..length]);
@@ -148,15 +152,30 @@ pub(super) fn proxy(target: &Target, command: &str) -> Result<Proxy, Error> {
     });
     Ok(Proxy {
         stream: tokio::io::join(stdout, stdin),
-        stderr,
+        complaints: said,
         _group: Group(child),
     })
 }
 
 impl Proxy {
-    /// What the command complains about; grows while it runs.
-    pub(super) fn complaints(&self) -> Tail {
-        self.stderr.clone()
+    /// What the command complains about.
+    pub(super) fn complaints(&self) -> Complaints {
+        self.complaints.clone()
+    }
+}
+
+/// What a ProxyCommand says on stderr.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Complaints {
+    tail: Tail,
+    ended: CancellationToken,
+}
+
+impl Complaints {
+    /// Its lines, once it has ended or after a moment: stdout may close before stderr is read.
+    pub(super) async fn lines(&self) -> Vec<String> {
+        let _ = tokio::time::timeout(COMPLAINT_MAX, self.ended.cancelled()).await;
+        self.tail.lines()
     }
 }
 
