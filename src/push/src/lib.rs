@@ -12,6 +12,8 @@
 //! | [`plan`] | the difference between that and what the host has |
 //! | [`event`] | what the world is told, outcomes and exit codes; plain data |
 //! | [`transport`] | the one door to a host |
+//! | [`conversation`] | the typed client of push-host |
+//! | [`rollout`] | waves, gates, outcomes: a push over many hosts |
 //! | [`rehearse`] | throw-away local hosts |
 //! | [`report`] | values to terminal, plain lines, JSON; alone may print |
 //! | [`cli`] | arguments, and one file a command; joins the rest |
@@ -20,6 +22,7 @@
 //! Each module may import those above it and never those below.
 
 pub mod cli;
+pub mod conversation;
 pub mod desired;
 pub mod embedded;
 pub mod event;
@@ -29,6 +32,7 @@ pub mod plan;
 pub mod rehearse;
 pub mod release;
 pub mod report;
+pub mod rollout;
 pub mod secret;
 pub mod template;
 pub mod transport;

@@ -1,0 +1,373 @@
+//! Gets push-host to speak: starts it, installs it where it is missing, replaces it where it is
+//! another one than this build carries. All of it over the connection that is there already.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use push_wire::PROTOCOL;
+use push_wire::facts;
+use push_wire::frame::{CONTENT_BYTES_MAX, Kind, encode};
+use push_wire::message::{Reply, Request};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::frames::{First, Reader, Writer, halves, parse};
+use super::talk::{Course, kind};
+use super::{Conversation, Error};
+use crate::embedded::Program;
+use crate::event::Step;
+use crate::name::HostName;
+use crate::transport::Connection;
+use crate::visible;
+
+/// How long push-host may take to say Hello: it reads facts, it waits for nobody.
+pub const HELLO_MAX: Duration = Duration::from_secs(15);
+
+/// How long an installed or replaced push-host may take to say Hello, the upload included.
+pub const INSTALL_MAX: Duration = Duration::from_secs(300);
+
+/// How long a command that has said nothing may take to tell how it ended.
+const ENDING_MAX: Duration = Duration::from_secs(5);
+
+/// How much of a host's refusal is shown, in bytes.
+const SHOWN_BYTES_MAX: usize = 500;
+
+/// Runs push-host, or prints `push-host missing MACHINE`. A constant: nothing is ever put into it.
+const START: &str = concat!(
+    "exec /bin/sh -c '",
+    include_str!("start.sh"),
+    "' push-start"
+);
+
+/// Installs push-host from stdin and runs it. A constant as well.
+const INSTALL: &str = concat!(
+    "exec /bin/sh -c '",
+    include_str!("as_root.sh"),
+    "' push-install '",
+    include_str!("install.sh"),
+    "'"
+);
+
+/// What [`START`] prints before the machine's name.
+const MISSING: &str = "push-host missing ";
+
+/// Finds the program for a machine, as `uname -m` names it: [`crate::embedded::program`].
+pub type Programs = fn(&str) -> Option<Program>;
+
+/// What may be done about a push-host that is missing or another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is installed or replaced.
+    Install,
+    /// It is used as it is found.
+    AsFound,
+}
+
+/// How a conversation is to be opened.
+pub struct Opening<'a> {
+    /// The host.
+    pub host: &'a HostName,
+    /// The account that the connection was let in as.
+    pub login: &'a str,
+    /// The programs that this build carries.
+    pub programs: Programs,
+    /// What may be done about a push-host that is missing or another one.
+    pub presence: Presence,
+    /// Is told of an installation.
+    pub tell: &'a (dyn Fn(Step) + Sync),
+}
+
+/// As much of a Hello as all versions of the protocol share.
+#[derive(Deserialize)]
+struct Shared {
+    hello: SharedHello,
+}
+
+#[derive(Deserialize)]
+struct SharedHello {
+    protocol: u16,
+    program: facts::Program,
+    facts: SharedFacts,
+}
+
+#[derive(Deserialize)]
+struct SharedFacts {
+    machine: String,
+}
+
+/// The two halves of a session, before it is a conversation.
+struct Line {
+    reader: Reader,
+    writer: Writer,
+}
+
+impl Conversation {
+    /// Opens a conversation on a connection.
+    pub async fn open(connection: &dyn Connection, opening: &Opening<'_>) -> Result<Self, Error> {
+        let mut line = exec(connection, opening, START).await?;
+        let first = within(HELLO_MAX, opening, line.reader.first("starting")).await;
+        let (line, body) = match first {
+            Ok(First::Message(body)) => (line, body),
+            Ok(First::Text(text)) => match missing_machine(&text) {
+                Some(machine) => install(connection, opening, machine).await?,
+                None => return Err(noise(opening, text)),
+            },
+            Err(error) => return Err(why_no_word(error, line, opening).await),
+        };
+        line.greeted(body, opening).await
+    }
+}
+
+impl Line {
+    /// Takes a Hello in; replaces push-host first if it is another one.
+    async fn greeted(mut self, body: Bytes, opening: &Opening<'_>) -> Result<Conversation, Error> {
+        let shared = shared(opening, &body)?;
+        let body = match self.upgrade(&shared, opening).await? {
+            Some(body) => body,
+            None => body,
+        };
+        let protocol = self::shared(opening, &body)?.protocol;
+        check_protocol(opening, protocol)?;
+        match parse(opening.host, &body)? {
+            Reply::Hello(hello) => Ok(Conversation {
+                reader: self.reader,
+                writer: self.writer,
+                hello: *hello,
+                course: Course::Open,
+            }),
+            other => Err(unexpected(opening, &other)),
+        }
+    }
+
+    /// The Hello of the program that replaced the one that spoke first, if one did.
+    async fn upgrade(
+        &mut self,
+        found: &SharedHello,
+        opening: &Opening<'_>,
+    ) -> Result<Option<Bytes>, Error> {
+        const DURING: &str = "being replaced";
+        if opening.presence == Presence::AsFound || !is_replaced(&found.program.version) {
+            return Ok(None);
+        }
+        let program = match (opening.programs)(&found.facts.machine) {
+            Some(program) if program.digest != found.program.digest => program,
+            _ => return Ok(None),
+        };
+        (opening.tell)(Step::Upgrading {
+            from: visible::escape(found.program.version.as_bytes(), SHOWN_BYTES_MAX),
+            bytes: program.gzip.len() as u64,
+        });
+        let request = Request::Upgrade {
+            digest: program.digest,
+            packed_bytes: program.gzip.len() as u64,
+        };
+        self.writer.request(&request, DURING).await?;
+        for piece in program.gzip.chunks(CONTENT_BYTES_MAX) {
+            let frame = encode(Kind::Content, piece).map_err(|source| Error::TooLarge {
+                host: opening.host.clone(),
+                source,
+            })?;
+            self.writer.write(frame.into(), DURING).await?;
+        }
+        let body = within(INSTALL_MAX, opening, self.reader.message(DURING)).await?;
+        match serde_json::from_slice(&body) {
+            Ok(Reply::Refused(refusal)) => Err(Error::NotUpgraded {
+                host: opening.host.clone(),
+                why: visible::escape(format!("{refusal:?}").as_bytes(), SHOWN_BYTES_MAX),
+            }),
+            Ok(_) | Err(_) => Ok(Some(body)),
+        }
+    }
+}
+
+async fn exec(
+    connection: &dyn Connection,
+    opening: &Opening<'_>,
+    command: &'static str,
+) -> Result<Line, Error> {
+    let session = connection.exec(command).await?;
+    let (reader, writer) = halves(opening.host, session);
+    Ok(Line { reader, writer })
+}
+
+async fn install(
+    connection: &dyn Connection,
+    opening: &Opening<'_>,
+    machine: &str,
+) -> Result<(Line, Bytes), Error> {
+    const DURING: &str = "being installed";
+    if opening.presence == Presence::AsFound {
+        return Err(Error::NotInstalled {
+            host: opening.host.clone(),
+        });
+    }
+    let program = (opening.programs)(machine).ok_or_else(|| Error::NoProgram {
+        host: opening.host.clone(),
+        machine: machine.to_owned(),
+    })?;
+    (opening.tell)(Step::Installing {
+        machine: machine.to_owned(),
+        bytes: program.gzip.len() as u64,
+    });
+    let mut line = exec(connection, opening, INSTALL).await?;
+    let parameters = format!("{}\n{}\n", program.digest, program.gzip.len());
+    let sent = async {
+        line.writer.write(parameters.into(), DURING).await?;
+        line.writer
+            .write(Bytes::from_static(program.gzip), DURING)
+            .await?;
+        // The installer's own words are on stderr; what comes first on stdout is push-host.
+        within(INSTALL_MAX, opening, line.reader.first(DURING)).await
+    };
+    match sent.await {
+        Ok(First::Message(body)) => Ok((line, body)),
+        Ok(First::Text(said)) => Err(noise(opening, said)),
+        Err(error) if error.is_lost_on_the_way() => Err(error),
+        Err(_) => Err(Error::Install {
+            host: opening.host.clone(),
+            login: opening.login.to_owned(),
+            stderr: last_words(line).await,
+        }),
+    }
+}
+
+/// Why nothing was said at all. For an account other than root that is mostly sudo: it has said so
+/// on stderr, and ended.
+async fn why_no_word(error: Error, line: Line, opening: &Opening<'_>) -> Error {
+    match error {
+        Error::Ended { .. } if opening.login != "root" => Error::Sudo {
+            host: opening.host.clone(),
+            login: opening.login.to_owned(),
+            stderr: last_words(line).await,
+        },
+        Error::Ended { host, during, .. } => Error::Ended {
+            host,
+            during,
+            stderr: last_words(line).await,
+        },
+        other => other,
+    }
+}
+
+/// What a command that has ended said on stderr; that may arrive a moment after its output ended.
+async fn last_words(line: Line) -> Vec<String> {
+    let so_far = line.reader.stderr();
+    drop(line.writer);
+    match line.reader.status(ENDING_MAX).await {
+        Some((_, stderr)) => stderr,
+        None => so_far,
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    opening: &Opening<'_>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Silent {
+            host: opening.host.clone(),
+            during: "starting",
+            waited: limit,
+        }),
+    }
+}
+
+/// The machine that [`START`] says push-host is missing for.
+fn missing_machine(text: &str) -> Option<&str> {
+    let machine = text.strip_prefix(MISSING)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (!machine.is_empty() && machine.bytes().all(plain)).then_some(machine)
+}
+
+fn noise(opening: &Opening<'_>, said: String) -> Error {
+    Error::Noise {
+        host: opening.host.clone(),
+        login: opening.login.to_owned(),
+        said,
+    }
+}
+
+fn shared(opening: &Opening<'_>, body: &[u8]) -> Result<SharedHello, Error> {
+    match serde_json::from_slice::<Shared>(body) {
+        Ok(shared) => Ok(shared.hello),
+        // Whatever is wrong with it, the parser of whole replies says it in one form.
+        Err(_) => match parse(opening.host, body)? {
+            Reply::Hello(hello) => Ok(SharedHello {
+                protocol: hello.protocol,
+                program: hello.program,
+                facts: SharedFacts {
+                    machine: hello.facts.machine,
+                },
+            }),
+            other => Err(unexpected(opening, &other)),
+        },
+    }
+}
+
+fn check_protocol(opening: &Opening<'_>, theirs: u16) -> Result<(), Error> {
+    let host = opening.host.clone();
+    match theirs.cmp(&PROTOCOL) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(Error::Newer { host, theirs }),
+        Ordering::Less => Err(Error::Older { host, theirs }),
+    }
+}
+
+fn unexpected(opening: &Opening<'_>, reply: &Reply) -> Error {
+    Error::Unexpected {
+        host: opening.host.clone(),
+        during: "starting",
+        found: kind(reply),
+    }
+}
+
+/// Whether a push-host of this version gives way to this build's: it is not a later one.
+fn is_replaced(theirs: &str) -> bool {
+    numbers(theirs) <= numbers(env!("CARGO_PKG_VERSION"))
+}
+
+/// The numbers of a version. What is no number counts as 0: such a version gives way.
+fn numbers(version: &str) -> [u64; 3] {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let mut parts = core.split('.').map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_one_constant_that_every_login_shell_reads_alike() {
+        for (command, quoted) in [(START, 1), (INSTALL, 2)] {
+            assert_eq!(command.matches('\'').count(), 2 * quoted, "{command}");
+        }
+    }
+
+    #[test]
+    fn only_an_earlier_or_equal_version_gives_way() {
+        assert!(is_replaced(env!("CARGO_PKG_VERSION")));
+        assert!(is_replaced("0.0.9"));
+        assert!(is_replaced("not a version"));
+        assert!(!is_replaced("0.1.1"));
+        assert!(!is_replaced("0.10.0"));
+        assert!(!is_replaced("1.0.0-rc1"));
+    }
+
+    #[test]
+    fn a_machine_is_believed_only_when_it_is_a_plain_word() {
+        assert_eq!(missing_machine("push-host missing x86_64"), Some("x86_64"));
+        for hostile in [
+            "push-host missing ",
+            "push-host missing a b",
+            "push-host missing ../x",
+            "push-host missing $(id)",
+            "welcome",
+        ] {
+            assert_eq!(missing_machine(hostile), None, "{hostile}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What can go wrong in a conversation, each with what to do next. A new failure is a new variant
+//! with a code and a help text. Holds only text that is safe to show.
+
+use std::time::Duration;
+
+use push_wire::PROTOCOL;
+use push_wire::frame::FrameError;
+
+use crate::embedded;
+use crate::name::HostName;
+use crate::transport;
+
+/// Why a conversation came to nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The way to the host failed.
+    #[error(transparent)]
+    Transport(#[from] transport::Error),
+    /// No answer within its bound.
+    #[error("push-host on {host} was silent for {} s while {during}", waited.as_secs())]
+    Silent {
+        /// The host.
+        host: HostName,
+        /// What it was to do.
+        during: &'static str,
+        /// The bound.
+        waited: Duration,
+    },
+    /// Something spoke before push-host did.
+    #[error("{host} says something before push-host does: {said}")]
+    Noise {
+        /// The host.
+        host: HostName,
+        /// The account.
+        login: String,
+        /// Its beginning.
+        said: String,
+    },
+    /// push-host ended in the middle.
+    #[error("push-host on {host} ended while {during}{}", because(stderr))]
+    Ended {
+        /// The host.
+        host: HostName,
+        /// What it was to do.
+        during: &'static str,
+        /// Its last words.
+        stderr: Vec<String>,
+    },
+    /// push-host could not be run through sudo.
+    #[error(
+        "{login} cannot run push-host on {host} through sudo{}",
+        because(stderr)
+    )]
+    Sudo {
+        /// The host.
+        host: HostName,
+        /// The account.
+        login: String,
+        /// What was said.
+        stderr: Vec<String>,
+    },
+    /// push-host is not there, and nobody asked to install it.
+    #[error("push-host is not installed on {host}")]
+    NotInstalled {
+        /// The host.
+        host: HostName,
+    },
+    /// This build has no program for such a machine.
+    #[error("this build of push carries no push-host for {machine}, which {host} is")]
+    NoProgram {
+        /// The host.
+        host: HostName,
+        /// The machine, as `uname -m` names it.
+        machine: String,
+    },
+    /// push-host could not be installed.
+    #[error(
+        "push-host could not be installed on {host} as {login}{}",
+        because(stderr)
+    )]
+    Install {
+        /// The host.
+        host: HostName,
+        /// The account.
+        login: String,
+        /// What was said.
+        stderr: Vec<String>,
+    },
+    /// push-host on the host is of a later time.
+    #[error(
+        "push-host on {host} speaks version {theirs} of the protocol, this push speaks {PROTOCOL}"
+    )]
+    Newer {
+        /// The host.
+        host: HostName,
+        /// What it speaks.
+        theirs: u16,
+    },
+    /// push-host on the host is of an earlier time, and nobody asked to replace it.
+    #[error(
+        "push-host on {host} speaks version {theirs} of the protocol, this push speaks {PROTOCOL}"
+    )]
+    Older {
+        /// The host.
+        host: HostName,
+        /// What it speaks.
+        theirs: u16,
+    },
+    /// push-host would not be replaced.
+    #[error("push-host on {host} could not be replaced by this build's: {why}")]
+    NotUpgraded {
+        /// The host.
+        host: HostName,
+        /// Why.
+        why: String,
+    },
+    /// Bytes that are not the protocol.
+    #[error("{host} does not speak push's protocol: {source}")]
+    Frame {
+        /// The host.
+        host: HostName,
+        /// What is wrong with them.
+        source: FrameError,
+    },
+    /// A reply that answers something else.
+    #[error("{host} answered with {found} while {during}")]
+    Unexpected {
+        /// The host.
+        host: HostName,
+        /// What it was to do.
+        during: &'static str,
+        /// What came.
+        found: &'static str,
+    },
+    /// A request that is larger than the protocol allows.
+    #[error("what {host} is to be told does not fit a message: {source}")]
+    TooLarge {
+        /// The host.
+        host: HostName,
+        /// By how much.
+        source: FrameError,
+    },
+    /// The pack could not be read on the laptop.
+    #[error("cannot read the pack for {host}: {why}")]
+    Pack {
+        /// The host.
+        host: HostName,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Error {
+    /// A stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Transport(error) => error.code(),
+            Self::Silent { .. } => "push::conversation::silent",
+            Self::Noise { .. } => "push::conversation::noise",
+            Self::Ended { .. } => "push::conversation::ended",
+            Self::Sudo { .. } => "push::conversation::sudo",
+            Self::NotInstalled { .. } => "push::conversation::not_installed",
+            Self::NoProgram { .. } => "push::conversation::no_program",
+            Self::Install { .. } => "push::conversation::install",
+            Self::Newer { .. } => "push::conversation::newer",
+            Self::Older { .. } => "push::conversation::older",
+            Self::NotUpgraded { .. } => "push::conversation::not_upgraded",
+            Self::Frame { .. } => "push::conversation::frame",
+            Self::Unexpected { .. } => "push::conversation::unexpected",
+            Self::TooLarge { .. } => "push::conversation::too_large",
+            Self::Pack { .. } => "push::conversation::pack",
+        }
+    }
+
+    /// The next thing to type.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Transport(error) => error.help(),
+            Self::Silent { host, .. } | Self::Ended { host, .. } => {
+                format!(
+                    "look at what it did: `push exec -l {host} -- journalctl -n 50 -t push-host`"
+                )
+            }
+            Self::Noise { host, login, .. } => format!(
+                "let the login files of {login} on {host} (~/.bashrc, ~/.profile) print nothing \
+                 when no terminal is there"
+            ),
+            Self::Sudo { host, login, .. } => {
+                format!(
+                    "put this line into /etc/sudoers.d/push on {host}: {}",
+                    sudoers(login)
+                )
+            }
+            Self::NotInstalled { host } => {
+                format!("the first push installs it; `push bootstrap -l {host}` does only that")
+            }
+            Self::NoProgram { machine, .. } => match embedded::how_to_build(machine) {
+                Some(commands) => format!("build push with it: `{commands}`"),
+                None => "push-host is built for x86_64 and aarch64 only".into(),
+            },
+            Self::Install { host, login, .. } if login == "root" => {
+                format!(
+                    "see that /usr/local/lib on {host} can be written and holds programs that may run"
+                )
+            }
+            Self::Install { host, login, .. } => format!(
+                "the first time, push to {host} as root or as one who may use sudo for everything; \
+                 afterwards {login} needs only: {}",
+                sudoers(login)
+            ),
+            Self::Newer { .. } => {
+                "upgrade push: `cargo install --path src/push` in its newest source".into()
+            }
+            Self::Older { host, .. } => {
+                format!("the next push upgrades it; `push bootstrap -l {host}` does only that")
+            }
+            Self::NotUpgraded { host, .. } => {
+                format!("put right what it names, then `push bootstrap -l {host}`")
+            }
+            Self::Frame { host, .. } | Self::Unexpected { host, .. } => format!(
+                "remove /usr/local/lib/push/push-host on {host} and push again: it is installed anew"
+            ),
+            Self::TooLarge { .. } => {
+                "ship fewer files: put what does not change into an archive or a package".into()
+            }
+            Self::Pack { .. } => {
+                "see that the folder for temporary files (TMPDIR) is not full".into()
+            }
+        }
+    }
+
+    /// Whether the connection, and nothing else, is at fault: another one may do.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Transport(error) => matches!(
+                error,
+                transport::Error::Lost { .. }
+                    | transport::Error::Closed { .. }
+                    | transport::Error::Unreachable { .. }
+                    | transport::Error::Silent { .. }
+                    | transport::Error::Busy { .. }
+            ),
+            Self::Silent { .. } | Self::Ended { .. } => true,
+            Self::Noise { .. }
+            | Self::Sudo { .. }
+            | Self::NotInstalled { .. }
+            | Self::NoProgram { .. }
+            | Self::Install { .. }
+            | Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::NotUpgraded { .. }
+            | Self::Frame { .. }
+            | Self::Unexpected { .. }
+            | Self::TooLarge { .. }
+            | Self::Pack { .. } => false,
+        }
+    }
+
+    /// Whether somebody else answers where the host should be.
+    pub fn is_another_host(&self) -> bool {
+        matches!(
+            self,
+            Self::Transport(
+                transport::Error::HostKeyChanged { .. } | transport::Error::HostKeyRevoked { .. }
+            )
+        )
+    }
+
+    /// Whether the connection itself broke, whatever the command on it did.
+    pub(super) fn is_lost_on_the_way(&self) -> bool {
+        matches!(self, Self::Transport(error) if !matches!(error, transport::Error::Closed { .. }))
+    }
+
+    /// Whether the host could not be reached at all.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Transport(error) if error.is_unreachable())
+    }
+}
+
+/// What lets an account run push-host and nothing else.
+fn sudoers(login: &str) -> String {
+    format!("{login} ALL=(root) NOPASSWD: /usr/local/lib/push/push-host serve")
+}
+
+fn because(stderr: &[String]) -> String {
+    match stderr.last() {
+        Some(line) => format!(": {line}"),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,233 @@
+//! Bytes of a session as frames, and back. What a host may make the laptop hold is bounded here.
+
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use push_wire::frame::{FrameError, HEADER_BYTES, Kind, encode, header};
+use push_wire::message::{Reply, Request};
+use tokio::time::timeout;
+
+use super::Error;
+use crate::name::HostName;
+use crate::transport::session::{Input, Output};
+use crate::transport::{Session, Status};
+use crate::visible;
+
+/// The largest reply that is read, in bytes: the digests of all files of two releases that are as
+/// large as a release can be.
+pub const REPLY_BYTES_MAX: usize = 32 << 20;
+
+/// The longest that a host may take no byte of what is written to it.
+pub const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// How much of what is no frame is read and shown, in bytes.
+const NOISE_BYTES_MAX: usize = 1024;
+
+/// Messages above this many bytes are compressed.
+const PLAIN_BYTES_MAX: usize = 16 << 10;
+
+/// The level of zstd for messages: they are text, and wait for nothing else.
+const LEVEL: i32 = 3;
+
+/// The pieces that a message is written in, in bytes, each within [`STALL_MAX`].
+const PIECE_BYTES: usize = 256 << 10;
+
+/// The reading half.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) host: HostName,
+    output: Output,
+    buffer: BytesMut,
+}
+
+/// The writing half.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) host: HostName,
+    input: Input,
+}
+
+/// What a session says first.
+#[derive(Debug)]
+pub(super) enum First {
+    /// The body of a message.
+    Message(Bytes),
+    /// A line of text: no push-host speaks.
+    Text(String),
+}
+
+pub(super) fn halves(host: &HostName, session: Session) -> (Reader, Writer) {
+    let (output, input) = session.split();
+    let reader = Reader {
+        host: host.clone(),
+        output,
+        buffer: BytesMut::new(),
+    };
+    let writer = Writer {
+        host: host.clone(),
+        input,
+    };
+    (reader, writer)
+}
+
+impl Reader {
+    /// The next reply. Nothing is lost when the future is dropped.
+    pub(super) async fn reply(&mut self, during: &'static str) -> Result<Reply, Error> {
+        let body = self.message(during).await?;
+        parse(&self.host, &body)
+    }
+
+    /// The body of the next message. Nothing is lost when the future is dropped.
+    pub(super) async fn message(&mut self, during: &'static str) -> Result<Bytes, Error> {
+        loop {
+            if let Some(body) = self.take().map_err(|source| self.no_frame(source))? {
+                return Ok(body);
+            }
+            if !self.fill().await? {
+                return Err(Error::Ended {
+                    host: self.host.clone(),
+                    during,
+                    stderr: self.output.complaints(),
+                });
+            }
+        }
+    }
+
+    /// The first word of the session. The length of a frame below 16 MiB begins with a zero byte,
+    /// which no text does, so that a shell's words are told from push-host's.
+    pub(super) async fn first(&mut self, during: &'static str) -> Result<First, Error> {
+        while self.buffer.is_empty() {
+            if !self.fill().await? {
+                break;
+            }
+        }
+        match self.buffer.first() {
+            None | Some(0) => self.message(during).await.map(First::Message),
+            Some(_) => self.text().await.map(First::Text),
+        }
+    }
+
+    async fn text(&mut self) -> Result<String, Error> {
+        while !self.buffer.contains(&b'\n') && self.buffer.len() < NOISE_BYTES_MAX {
+            if !self.fill().await? {
+                break;
+            }
+        }
+        let bytes: &[u8] = &self.buffer;
+        let line = bytes.split(|byte| *byte == b'\n').next();
+        Ok(visible::escape(line.unwrap_or_default(), NOISE_BYTES_MAX))
+    }
+
+    /// Reads more bytes; false at the end of the output.
+    async fn fill(&mut self) -> Result<bool, Error> {
+        match self.output.read().await? {
+            Some(chunk) => {
+                self.buffer.extend_from_slice(&chunk);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let Some(head) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let (kind, bytes) = header(*head)?;
+        if bytes > REPLY_BYTES_MAX {
+            return Err(FrameError::TooLong {
+                bytes,
+                max: REPLY_BYTES_MAX,
+            });
+        }
+        match kind {
+            Kind::Message => {}
+            Kind::PackedMessage | Kind::Content => {
+                return Err(FrameError::Message("only the laptop sends these".into()));
+            }
+        }
+        if self.buffer.len() < HEADER_BYTES + bytes {
+            return Ok(None);
+        }
+        self.buffer.advance(HEADER_BYTES);
+        Ok(Some(self.buffer.split_to(bytes).freeze()))
+    }
+
+    fn no_frame(&self, source: FrameError) -> Error {
+        Error::Frame {
+            host: self.host.clone(),
+            source,
+        }
+    }
+
+    /// What was said on stderr, safe to show.
+    pub(super) fn stderr(&self) -> Vec<String> {
+        self.output.complaints()
+    }
+
+    /// How the command ended, given a moment to do so. The writing half should have been dropped.
+    pub(super) async fn status(self, limit: Duration) -> Option<(Status, Vec<String>)> {
+        let exit = self.output.finish(limit).await.ok()?;
+        Some((exit.status, exit.stderr))
+    }
+}
+
+/// Reads a reply. A message that does not parse may quote the host, so it is made visible.
+pub(super) fn parse(host: &HostName, body: &[u8]) -> Result<Reply, Error> {
+    serde_json::from_slice(body).map_err(|error| Error::Frame {
+        host: host.clone(),
+        source: FrameError::Message(visible::escape(
+            error.to_string().as_bytes(),
+            NOISE_BYTES_MAX,
+        )),
+    })
+}
+
+impl Writer {
+    /// Sends a request.
+    pub(super) async fn request(
+        &mut self,
+        request: &Request,
+        during: &'static str,
+    ) -> Result<(), Error> {
+        let frame = pack_request(request).map_err(|source| Error::TooLarge {
+            host: self.host.clone(),
+            source,
+        })?;
+        self.write(frame, during).await
+    }
+
+    /// Sends bytes; each piece of them must be taken within [`STALL_MAX`].
+    pub(super) async fn write(
+        &mut self,
+        mut bytes: Bytes,
+        during: &'static str,
+    ) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+            match timeout(STALL_MAX, self.input.write(piece)).await {
+                Ok(written) => written?,
+                Err(_) => {
+                    return Err(Error::Silent {
+                        host: self.host.clone(),
+                        during,
+                        waited: STALL_MAX,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pack_request(request: &Request) -> Result<Bytes, FrameError> {
+    let message = |error: &dyn std::fmt::Display| FrameError::Message(error.to_string());
+    let body = serde_json::to_vec(request).map_err(|error| message(&error))?;
+    let frame = if body.len() <= PLAIN_BYTES_MAX {
+        encode(Kind::Message, &body)?
+    } else {
+        let packed = zstd::bulk::compress(&body, LEVEL).map_err(|error| message(&error))?;
+        encode(Kind::PackedMessage, &packed)?
+    };
+    Ok(frame.into())
+}

@@ -1,0 +1,27 @@
+# Installs push-host and runs it. Stdin: the SHA-256 of the program on a line, the size of the
+# gzipped program in bytes on a line, the gzipped program, and then what push-host itself reads.
+# This file is one single-quoted argument of sh -c, so it holds no single quote.
+set -eu
+umask 022
+folder=/usr/local/lib/push
+IFS= read -r digest
+IFS= read -r bytes
+mkdir -p -- "$folder"
+temporary=$(mktemp -- "$folder/.push-host.XXXXXXXX")
+discard() {
+    rm -f -- "$temporary"
+}
+trap discard EXIT
+trap "exit 1" HUP INT TERM
+head -c "$bytes" | gzip -dc >"$temporary"
+if ! printf "%s  %s\n" "$digest" "$temporary" | sha256sum --check --status; then
+    printf "what arrived is not the program that was sent\n" >&2
+    exit 1
+fi
+chown root:root -- "$temporary"
+chmod 0755 -- "$temporary"
+sync -- "$temporary"
+mv -f -- "$temporary" "$folder/push-host"
+sync -- "$folder"
+trap - EXIT HUP INT TERM
+exec "$folder/push-host" serve

@@ -1,0 +1,246 @@
+//! One host of a push: its connection, the conversation on it, and how it is called again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::{Access, Known};
+use crate::conversation::{Conversation, Error, Opening, Presence};
+use crate::event::{Obstacle, ObstacleKind, Outcome, Step};
+use crate::name::HostName;
+use crate::transport::{self, Connection, HostKey, Route, Target};
+
+/// The longest that making one connection may take, all of its own bounds included.
+const DIAL_MAX: Duration = Duration::from_secs(120);
+
+/// A host that said Hello.
+pub struct Contact {
+    pub host: HostName,
+    pub access: Arc<Access>,
+    pub conversation: Conversation,
+    connection: Box<dyn Connection>,
+}
+
+/// A connection and the conversation on it.
+pub struct Call {
+    pub connection: Box<dyn Connection>,
+    pub conversation: Conversation,
+}
+
+/// Where a host is and who it has to be.
+#[derive(Clone)]
+pub struct Whereabouts {
+    pub host: HostName,
+    pub target: Target,
+    /// The key that it proved to hold when it was first called in this push.
+    pub key: HostKey,
+}
+
+impl Contact {
+    /// Calls a host for the first time.
+    pub async fn make(access: Arc<Access>, host: HostName) -> Result<Self, Outcome> {
+        let began = Instant::now();
+        let Some(target) = access.targets.get(&host) else {
+            return Err(failed(no_target(&host)));
+        };
+        access.tell(&host, Step::Connecting);
+        let dialled = dial(&access, target, Route::Shared).await;
+        let connection = dialled.map_err(|error| unreachable(&error.into()))?;
+        access.tell(&host, Step::Connected { took_ms: ms(began) });
+        let called = Instant::now();
+        let opened = open(&access, &host, connection.as_ref(), access.presence).await;
+        match opened {
+            Ok(conversation) => {
+                let generation = conversation.hello().manifest.generation;
+                let took_ms = ms(called);
+                access.tell(
+                    &host,
+                    Step::Greeted {
+                        took_ms,
+                        generation,
+                    },
+                );
+                Ok(Self {
+                    host,
+                    access,
+                    conversation,
+                    connection,
+                })
+            }
+            Err(error) => {
+                hang_up(&access, connection).await;
+                Err(before_switch(&error))
+            }
+        }
+    }
+
+    /// Where the host is, for calling it again.
+    pub fn whereabouts(&self) -> Option<Whereabouts> {
+        Some(Whereabouts {
+            host: self.host.clone(),
+            target: self.access.targets.get(&self.host)?.clone(),
+            key: self.connection.server_key().key.clone(),
+        })
+    }
+
+    /// What is known of the host without its past.
+    pub fn known(&self) -> Known {
+        Known {
+            host: self.host.clone(),
+            way_in: self
+                .access
+                .targets
+                .get(&self.host)
+                .map_or(22, |target| target.port),
+            hello: self.conversation.hello().clone(),
+            history: Vec::new(),
+        }
+    }
+
+    /// Replaces a connection that was lost.
+    pub async fn renew(&mut self) -> Result<(), Error> {
+        let Some(whereabouts) = self.whereabouts() else {
+            return Ok(());
+        };
+        let call = call_again(&self.access, &whereabouts, Route::Shared).await?;
+        self.conversation = call.conversation;
+        let old = std::mem::replace(&mut self.connection, call.connection);
+        hang_up(&self.access, old).await;
+        Ok(())
+    }
+
+    /// Ends the conversation and the connection.
+    pub async fn end(self) {
+        self.conversation.end().await;
+        hang_up(&self.access, self.connection).await;
+    }
+}
+
+/// Calls a host that was called before in this push, and sees that it is still the same.
+pub async fn call_again(
+    access: &Access,
+    whereabouts: &Whereabouts,
+    route: Route,
+) -> Result<Call, Error> {
+    let connection = dial(access, &whereabouts.target, route).await?;
+    if connection.server_key().key != whereabouts.key {
+        let error = transport::Error::HostKeyChanged {
+            host: whereabouts.host.to_string(),
+            key: connection.server_key().key.clone(),
+            expected: vec![whereabouts.key.to_string()],
+        };
+        hang_up(access, connection).await;
+        return Err(error.into());
+    }
+    let opened = open(
+        access,
+        &whereabouts.host,
+        connection.as_ref(),
+        Presence::AsFound,
+    )
+    .await;
+    match opened {
+        Ok(conversation) => Ok(Call {
+            connection,
+            conversation,
+        }),
+        Err(error) => {
+            hang_up(access, connection).await;
+            Err(error)
+        }
+    }
+}
+
+impl Call {
+    /// Ends the conversation and the connection.
+    pub async fn end(self, access: &Access) {
+        self.conversation.end().await;
+        hang_up(access, self.connection).await;
+    }
+}
+
+async fn dial(
+    access: &Access,
+    target: &Target,
+    route: Route,
+) -> Result<Box<dyn Connection>, transport::Error> {
+    match timeout(DIAL_MAX, access.dialer.dial(target, route)).await {
+        Ok(dialled) => dialled,
+        Err(_) => Err(transport::Error::Silent {
+            host: target.host.clone(),
+            at: target.place(),
+            stage: "the whole of connecting",
+            waited: DIAL_MAX,
+        }),
+    }
+}
+
+async fn open(
+    access: &Access,
+    host: &HostName,
+    connection: &dyn Connection,
+    presence: Presence,
+) -> Result<Conversation, Error> {
+    let login = access.targets.get(host).map_or("", |target| &target.user);
+    let opening = Opening {
+        host,
+        login,
+        programs: access.programs,
+        presence,
+        tell: &|step| access.tell(host, step),
+    };
+    Conversation::open(connection, &opening).await
+}
+
+async fn hang_up(access: &Access, connection: Box<dyn Connection>) {
+    access.traffic.add(connection.traffic());
+    connection.disconnect().await;
+}
+
+/// The outcome of an error at a time when the host has not been told to switch.
+pub fn before_switch(error: &Error) -> Outcome {
+    if error.is_unreachable() {
+        unreachable(error)
+    } else {
+        failed(obstacle(error))
+    }
+}
+
+fn unreachable(error: &Error) -> Outcome {
+    Outcome::Unreachable {
+        obstacle: Obstacle {
+            kind: ObstacleKind::Reach,
+            ..obstacle(error)
+        },
+    }
+}
+
+/// The outcome of an obstacle at a time when the host has not been told to switch.
+pub fn failed(obstacle: Obstacle) -> Outcome {
+    Outcome::Failed { obstacle }
+}
+
+/// An error in words.
+pub fn obstacle(error: &Error) -> Obstacle {
+    Obstacle {
+        kind: ObstacleKind::Start,
+        code: error.code().to_owned(),
+        why: error.to_string(),
+        help: error.help(),
+    }
+}
+
+fn no_target(host: &HostName) -> Obstacle {
+    Obstacle {
+        kind: ObstacleKind::Start,
+        code: "push::rollout::no_target".into(),
+        why: format!("nobody has said where {host} is"),
+        help: "this is a mistake in push; please report it".into(),
+    }
+}
+
+/// Milliseconds since `began`.
+pub fn ms(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

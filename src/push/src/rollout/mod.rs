@@ -1,0 +1,53 @@
+//! A push over many hosts: asks them, has them plan, passes the gate, stages everywhere, switches
+//! wave by wave, watches, takes back what its policy says, and tells what became of each.
+//!
+//! ```text
+//! push        the phases, in order             access      how hosts are reached; who is told
+//! contact     one host's connection            intent      what is wanted, as the push sees it
+//! planning    one host's planning              policy      how it goes, what comes of it; data
+//! staging     one host's staging               waves       who switches together; pure
+//! switching   one host's switch, to a verdict  ticket      a transaction's name and nonce
+//! presence    coming in again, to confirm      interrupt   Ctrl-C, once and twice
+//! restoring   bringing back what was committed rollback    which generation to go back to; pure
+//! asking      status and history of many hosts each        many hosts at once, bounded
+//! ```
+//!
+//! Must not know how a plan is made, how anything is shown, nor who asked. A failed host is an
+//! [`Outcome`], never an error of the push.
+//!
+//! Invariants: no host is switched while another one's refusal stands; [`Outcome::Committed`] and
+//! [`Outcome::TakenBack`] are made in one place each, of a verdict of the host's journal for this
+//! very transaction; a host that is as it should be is asked for nothing beyond its Hello.
+//!
+//! Another thing to do to hosts (another verb) is another [`Intent`], or a question in `asking`.
+
+mod access;
+mod asking;
+mod contact;
+mod each;
+mod intent;
+mod interrupt;
+mod planning;
+mod policy;
+mod presence;
+mod push;
+mod restoring;
+mod rollback;
+mod staging;
+mod switching;
+mod ticket;
+mod waves;
+
+pub use access::Ledger;
+pub use access::{Access, PARALLEL_MAX};
+pub use asking::{Answers, Present, histories, statuses};
+pub use intent::{Answer, Change, Gate, Intent, Known, Planned, Plans, Proposal};
+pub use interrupt::{Interrupt, InterruptHandle, VERDICT_AFTER_INTERRUPT_MAX};
+pub use policy::{Policy, Pushed};
+pub use presence::CONFIRM_PAUSE;
+pub use push::push;
+pub use rollback::{HISTORY_MAX, Rollback, RollbackPlan, target};
+pub use switching::{REATTACH_MAX, REATTACH_TRIES_MAX, UNKNOWN_TRIES_MAX};
+pub use waves::waves;
+
+use crate::event::Outcome;

@@ -1,0 +1,51 @@
+//! One host's planning: its past and its texts are fetched as far as the intent wants them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::contact::{Contact, before_switch, failed};
+use super::staging::off_the_async_threads;
+use super::{Change, Intent, Known, Planned};
+use crate::event::{Obstacle, ObstacleKind, Outcome};
+use crate::name::HostName;
+
+/// Holds what is wanted against what a host says. A host that is about to go down is refused.
+pub async fn plan<I: Intent>(
+    contact: &mut Contact,
+    intent: Arc<I>,
+) -> Result<Planned<I::Plan>, Outcome> {
+    let mut known: Known = contact.known();
+    let limit = intent.history_wanted();
+    if limit > 0 {
+        let history = contact.conversation.history(limit).await;
+        known.history = history.map_err(|error| before_switch(&error))?;
+    }
+    let known = Arc::new(known);
+    let seen = Arc::clone(&known);
+    let planned = off_the_async_threads(move || intent.plan(&seen)).await;
+    let proposal = planned.map_err(failed)?;
+    if proposal.change == Change::Something && known.hello.facts.shutdown_scheduled {
+        return Err(failed(shutdown(&contact.host)));
+    }
+    let wanted = proposal.texts_wanted.clone();
+    let texts = if wanted.is_empty() {
+        BTreeMap::new()
+    } else {
+        let texts = contact.conversation.texts(wanted).await;
+        texts.map_err(|error| before_switch(&error))?
+    };
+    Ok(Planned {
+        known,
+        proposal,
+        texts,
+    })
+}
+
+fn shutdown(host: &HostName) -> Obstacle {
+    Obstacle {
+        kind: ObstacleKind::Gate,
+        code: "push::rollout::shutdown_scheduled".into(),
+        why: format!("a shutdown or reboot of {host} is scheduled"),
+        help: format!("wait for it, or cancel it there with `shutdown -c`, then push {host} again"),
+    }
+}

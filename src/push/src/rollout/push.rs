@@ -1,0 +1,541 @@
+//! The phases of a push, in order: greet, plan, gate, stage, switch wave by wave, undo, end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use push_wire::message::Refusal;
+use push_wire::name::GenerationId;
+
+use super::contact::{Contact, failed, ms};
+use super::each::each;
+use super::planning::plan;
+use super::policy::{Policy, Pushed};
+use super::restoring::{Before, Former, restore};
+use super::staging::{Patience, stage};
+use super::switching::{End, Order, Switched, switch};
+use super::waves::waves;
+use super::{Access, Answer, Change, Gate, Intent, Known, Plans};
+use crate::event::{
+    Confirm, Counts, Milestone, Obstacle, ObstacleKind, Outcome, Skip, Step, Stop, Verb, exit_code,
+};
+use crate::inventory::Undo;
+use crate::name::HostName;
+
+type Contacts = BTreeMap<HostName, Contact>;
+
+/// A host whose new generation is staged.
+struct Ready {
+    contact: Contact,
+    /// What it was when it was planned for. Whoever calls it again hears what it is then.
+    known: Arc<Known>,
+    staged: GenerationId,
+}
+
+/// A host that this push has committed.
+struct Committed {
+    contact: Contact,
+    former: Former,
+}
+
+struct Push<I: Intent> {
+    access: Arc<Access>,
+    intent: Arc<I>,
+    policy: Policy,
+    began: Instant,
+    patience: Patience,
+    outcomes: BTreeMap<HostName, Outcome>,
+    plans: Plans<I::Plan>,
+}
+
+/// Pushes `intent` to the hosts of `access`. Never fails: what became of each host is its outcome.
+pub async fn push<I: Intent>(
+    access: Arc<Access>,
+    intent: Arc<I>,
+    policy: Policy,
+    gate: &dyn Gate<I::Plan>,
+) -> Pushed<I::Plan> {
+    let mut push = Push {
+        began: Instant::now(),
+        patience: Patience::of(policy.patience),
+        access: Arc::clone(&access),
+        intent,
+        policy,
+        outcomes: BTreeMap::new(),
+        plans: BTreeMap::new(),
+    };
+    push.announce_start();
+    let told = async {
+        access.interrupt.asked().await;
+        access.announce(Milestone::Interrupted);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = push.run(gate) => {}
+        () = told => {}
+    }
+    push.ended()
+}
+
+impl<I: Intent> Push<I> {
+    async fn run(&mut self, gate: &dyn Gate<I::Plan>) {
+        let contacts = self.greet().await;
+        let Some(contacts) = self.go_on(contacts).await else {
+            return;
+        };
+        let contacts = self.plan(contacts).await;
+        let contacts = self.release_unchanged(contacts).await;
+        if self.policy.verb == Verb::Plan {
+            return self.pending(contacts).await;
+        }
+        let Some(contacts) = self.go_on(contacts).await else {
+            return;
+        };
+        if contacts.is_empty() {
+            return;
+        }
+        if let Some(stop) = self.ask(gate).await {
+            return self.skip(contacts, stop).await;
+        }
+        self.access.announce(Milestone::Agreed);
+        let ready = self.stage(contacts).await;
+        if let Some(stop) = self.stop_before_switch() {
+            let contacts = ready.into_iter().map(|(host, ready)| (host, ready.contact));
+            return self.skip(contacts.collect(), stop).await;
+        }
+        self.switch_all(ready).await;
+    }
+
+    fn announce_start(&self) {
+        self.access.announce(Milestone::Started {
+            verb: self.policy.verb,
+            environment: self.policy.environment.clone(),
+            project: self.policy.project.clone(),
+            hosts: self.access.targets.keys().cloned().collect(),
+        });
+    }
+
+    /// Connects to every host.
+    async fn greet(&mut self) -> Contacts {
+        let hosts = self
+            .access
+            .targets
+            .keys()
+            .map(|host| (host.clone(), ()))
+            .collect();
+        let access = Arc::clone(&self.access);
+        let greeted = each(hosts, self.access.parallel, move |host, ()| {
+            let access = Arc::clone(&access);
+            async move {
+                let interrupt = access.interrupt.clone();
+                let made = interrupt.unless_asked(Contact::make(access, host)).await;
+                made.unwrap_or(Err(Outcome::Interrupted))
+            }
+        })
+        .await;
+        self.sort(greeted)
+    }
+
+    /// Keeps what succeeded, and takes the outcomes of what did not.
+    fn sort<T>(
+        &mut self,
+        results: BTreeMap<HostName, Result<T, Outcome>>,
+    ) -> BTreeMap<HostName, T> {
+        let mut kept = BTreeMap::new();
+        for (host, result) in results {
+            match result {
+                Ok(value) => {
+                    kept.insert(host, value);
+                }
+                Err(outcome) => self.finish(host, outcome),
+            }
+        }
+        kept
+    }
+
+    /// The contacts, unless the push has to stop here; then they are skipped. A mere plan goes on
+    /// with the hosts that there are.
+    async fn go_on(&mut self, contacts: Contacts) -> Option<Contacts> {
+        let is_plan = self.policy.verb == Verb::Plan;
+        match self.stop_before_switch() {
+            Some(stop) if !is_plan || stop == Stop::Interrupted => {
+                self.skip(contacts, stop).await;
+                None
+            }
+            Some(_) | None => Some(contacts),
+        }
+    }
+
+    async fn plan(&mut self, contacts: Contacts) -> Contacts {
+        let intent = Arc::clone(&self.intent);
+        let planned = each(contacts, self.access.parallel, move |_, mut contact| {
+            let intent = Arc::clone(&intent);
+            async move {
+                let interrupt = contact.access.interrupt.clone();
+                let planned = interrupt.unless_asked(plan(&mut contact, intent)).await;
+                match planned.unwrap_or(Err(Outcome::Interrupted)) {
+                    Ok(planned) => Ok((contact, planned)),
+                    Err(outcome) => {
+                        contact.end().await;
+                        Err(outcome)
+                    }
+                }
+            }
+        })
+        .await;
+        let mut contacts = Contacts::new();
+        for (host, (contact, planned)) in self.sort(planned) {
+            let summary = planned.proposal.summary.clone();
+            self.access.tell(&host, Step::Planned(summary));
+            self.plans.insert(host.clone(), Arc::new(planned));
+            contacts.insert(host, contact);
+        }
+        contacts
+    }
+
+    /// Lets hosts go that are as they should be.
+    async fn release_unchanged(&mut self, contacts: Contacts) -> Contacts {
+        let (changing, unchanged): (Contacts, Contacts) = contacts
+            .into_iter()
+            .partition(|(host, _)| self.changes(host));
+        self.access.announce(Milestone::Planned {
+            changing: changing.keys().cloned().collect(),
+            unchanged: unchanged.keys().cloned().collect(),
+        });
+        for (host, contact) in &unchanged {
+            let generation = contact.conversation.hello().manifest.generation;
+            self.finish(host.clone(), Outcome::Unchanged { generation });
+        }
+        end_all(unchanged, self.access.parallel).await;
+        changing
+    }
+
+    fn changes(&self, host: &HostName) -> bool {
+        let planned = self.plans.get(host);
+        planned.is_some_and(|planned| planned.proposal.change == Change::Something)
+    }
+
+    async fn pending(&mut self, contacts: Contacts) {
+        for (host, contact) in &contacts {
+            let generation = contact.conversation.hello().manifest.generation;
+            self.finish(host.clone(), Outcome::Pending { generation });
+        }
+        end_all(contacts, self.access.parallel).await;
+    }
+
+    async fn ask(&self, gate: &dyn Gate<I::Plan>) -> Option<Stop> {
+        let interrupt = &self.access.interrupt;
+        match interrupt.unless_asked(gate.decide(&self.plans)).await {
+            Some(Answer::Go) => None,
+            Some(Answer::No { why }) => Some(Stop::Declined { why }),
+            None => Some(Stop::Interrupted),
+        }
+    }
+
+    async fn stage(&mut self, contacts: Contacts) -> BTreeMap<HostName, Ready> {
+        let (intent, plans) = (Arc::clone(&self.intent), self.plans.clone());
+        let patience = self.patience;
+        let staged = each(contacts, self.access.parallel, move |host, mut contact| {
+            let (intent, planned) = (Arc::clone(&intent), plans.get(&host).cloned());
+            async move {
+                let interrupt = contact.access.interrupt.clone();
+                let staging = async {
+                    let planned = planned.ok_or_else(|| failed(no_plan(&host)))?;
+                    let staged = stage(&mut contact, &intent, &planned, patience).await?;
+                    Ok((Arc::clone(&planned.known), staged))
+                };
+                let staged = interrupt.unless_asked(staging).await;
+                match staged.unwrap_or(Err(Outcome::Interrupted)) {
+                    Ok((known, staged)) => Ok(Ready {
+                        contact,
+                        known,
+                        staged,
+                    }),
+                    Err(outcome) => {
+                        contact.end().await;
+                        Err(outcome)
+                    }
+                }
+            }
+        })
+        .await;
+        self.sort(staged)
+    }
+
+    async fn switch_all(&mut self, mut ready: BTreeMap<HostName, Ready>) {
+        let hosts: Vec<HostName> = ready.keys().cloned().collect();
+        let waves = waves(&self.policy.waves, &hosts);
+        self.access.announce(Milestone::Staged {
+            waves: waves.clone(),
+        });
+        let mut committed = BTreeMap::new();
+        for (at, wave) in waves.iter().enumerate() {
+            self.access.announce(Milestone::Wave {
+                number: at + 1,
+                of: waves.len(),
+                hosts: wave.clone(),
+            });
+            let members: BTreeMap<HostName, Ready> = wave
+                .iter()
+                .filter_map(|host| ready.remove_entry(host))
+                .collect();
+            if self.policy.undo != Undo::All {
+                let done = std::mem::take(&mut committed);
+                end_committed(done, self.access.parallel).await;
+            }
+            committed.extend(self.switch_wave(members).await);
+            if let Some(stop) = self.stop_after_wave() {
+                let left = ready.into_iter().map(|(host, ready)| (host, ready.contact));
+                self.skip(left.collect(), stop.clone()).await;
+                return self.undo(committed, &stop).await;
+            }
+        }
+        end_committed(committed, self.access.parallel).await;
+    }
+
+    /// Switches hosts together. Returns those that are committed.
+    async fn switch_wave(
+        &mut self,
+        members: BTreeMap<HostName, Ready>,
+    ) -> BTreeMap<HostName, Committed> {
+        let orders: BTreeMap<HostName, (Ready, Order)> = members
+            .into_iter()
+            .map(|(host, ready)| {
+                let order = Order {
+                    to: ready.staged,
+                    confirm_within: self.confirm_within(&host),
+                };
+                (host, (ready, order))
+            })
+            .collect();
+        let switched = each(
+            orders,
+            self.access.parallel,
+            |_, (mut ready, order)| async move {
+                // A turn may come after the operator has asked to stop.
+                if ready.contact.access.interrupt.is_asked() {
+                    return (ready, None);
+                }
+                let switched = switch(&mut ready.contact, order).await;
+                (ready, Some(switched))
+            },
+        )
+        .await;
+        let mut committed = BTreeMap::new();
+        let mut ended = Contacts::new();
+        for (host, (ready, switched)) in switched {
+            let outcome = outcome(&ready, switched);
+            if outcome.is_success() {
+                let former = self.former(&ready);
+                let contact = ready.contact;
+                committed.insert(host.clone(), Committed { contact, former });
+            } else {
+                ended.insert(host.clone(), ready.contact);
+            }
+            self.finish(host, outcome);
+        }
+        end_all(ended, self.access.parallel).await;
+        committed
+    }
+
+    fn confirm_within(&self, host: &HostName) -> Option<Duration> {
+        let confirm = self.plans.get(host).map(|planned| planned.proposal.confirm);
+        match confirm {
+            Some(Confirm::Needed) => Some(self.policy.confirm_within),
+            Some(Confirm::NotNeeded) | None => None,
+        }
+    }
+
+    fn former(&self, ready: &Ready) -> Former {
+        let manifest = &ready.known.hello.manifest;
+        Former {
+            project: self.policy.project.clone(),
+            from: manifest.generation,
+            committed: ready.staged,
+            slice: match manifest.slice(&self.policy.project) {
+                Some(_) => Before::Declared,
+                None => Before::Nothing,
+            },
+            confirm_within: self.policy.confirm_within,
+            provenance: self.policy.provenance.clone(),
+        }
+    }
+
+    /// Brings hosts back that this push has committed, as far as the policy says. An interrupted
+    /// push leaves them: their new generation is healthy and its operator wants to stop.
+    async fn undo(&mut self, committed: BTreeMap<HostName, Committed>, stop: &Stop) {
+        let is_undone = match self.policy.undo {
+            Undo::Host => false,
+            Undo::Wave | Undo::All => *stop != Stop::Interrupted,
+        };
+        if !is_undone || committed.is_empty() {
+            return end_committed(committed, self.access.parallel).await;
+        }
+        let hosts = committed.keys().cloned().collect();
+        self.access.announce(Milestone::Undoing { hosts });
+        let restored = each(
+            committed,
+            self.access.parallel,
+            |_, mut committed| async move {
+                let outcome = restore(&mut committed.contact, &committed.former).await;
+                committed.contact.end().await;
+                outcome
+            },
+        )
+        .await;
+        for (host, outcome) in restored {
+            self.finish(host, outcome);
+        }
+    }
+
+    /// Why nothing may be switched, if so.
+    fn stop_before_switch(&self) -> Option<Stop> {
+        if self.access.interrupt.is_asked() {
+            return Some(Stop::Interrupted);
+        }
+        let refused: Vec<HostName> = self.hosts(is_refusal);
+        if refused.is_empty() {
+            self.too_many_failures()
+        } else {
+            Some(Stop::Refused { hosts: refused })
+        }
+    }
+
+    fn stop_after_wave(&self) -> Option<Stop> {
+        if self.access.interrupt.is_asked() {
+            return Some(Stop::Interrupted);
+        }
+        self.too_many_failures()
+    }
+
+    fn too_many_failures(&self) -> Option<Stop> {
+        let hosts = self.hosts(Outcome::is_failure);
+        let max = self.policy.failures_max;
+        let is_too_many = hosts.len() > usize::try_from(max).unwrap_or(usize::MAX);
+        is_too_many.then_some(Stop::Failures { hosts, max })
+    }
+
+    fn hosts(&self, which: impl Fn(&Outcome) -> bool) -> Vec<HostName> {
+        let found = self.outcomes.iter().filter(|(_, outcome)| which(outcome));
+        found.map(|(host, _)| host.clone()).collect()
+    }
+
+    /// Ends hosts whose turn will not come.
+    async fn skip(&mut self, contacts: Contacts, stop: Stop) {
+        self.access
+            .announce(Milestone::Stopped { why: stop.clone() });
+        for host in contacts.keys() {
+            let outcome = match &stop {
+                Stop::Interrupted => Outcome::Interrupted,
+                Stop::Failures { .. } | Stop::Refused { .. } | Stop::Declined { .. } => {
+                    let why = Skip::Stopped { stop: stop.clone() };
+                    Outcome::Skipped { why }
+                }
+            };
+            self.finish(host.clone(), outcome);
+        }
+        end_all(contacts, self.access.parallel).await;
+    }
+
+    fn finish(&mut self, host: HostName, outcome: Outcome) {
+        let took_ms = ms(self.began);
+        let finished = Step::Finished {
+            outcome: outcome.clone(),
+            took_ms,
+        };
+        self.access.tell(&host, finished);
+        self.outcomes.insert(host, outcome);
+    }
+
+    fn ended(self) -> Pushed<I::Plan> {
+        if self.access.interrupt.is_left() {
+            let is_alone = |outcome: &Outcome| matches!(outcome, Outcome::InDoubt { .. });
+            let alone = self.hosts(is_alone);
+            self.access.announce(Milestone::Left { alone });
+        }
+        let exit = exit_code(self.outcomes.values());
+        let traffic = self.access.traffic.total();
+        self.access.announce(Milestone::Ended {
+            exit,
+            counts: Counts::of(self.outcomes.values()),
+            took_ms: ms(self.began),
+            sent: traffic.sent,
+            received: traffic.received,
+        });
+        Pushed {
+            outcomes: self.outcomes,
+            plans: self.plans,
+            exit,
+        }
+    }
+}
+
+/// What became of a host that was, or was not, told to switch.
+fn outcome(ready: &Ready, switched: Option<Switched>) -> Outcome {
+    let from = ready.known.hello.manifest.generation;
+    let Some(switched) = switched else {
+        return Outcome::Interrupted;
+    };
+    match switched.end {
+        End::Committed => Outcome::Committed {
+            from,
+            to: ready.staged,
+        },
+        End::TakenBack(cause) => Outcome::TakenBack {
+            back_at: from,
+            cause,
+            evidence: switched.evidence,
+        },
+        End::Refused(refusal) => match *refusal {
+            Refusal::Locked(holder) => Outcome::Locked { holder },
+            other => Outcome::Refused {
+                refusal: Box::new(other),
+            },
+        },
+        End::NotOrdered(obstacle) => failed(obstacle),
+        End::Unknown { transaction, why } => Outcome::InDoubt {
+            transaction,
+            last: switched.last,
+            why,
+        },
+    }
+}
+
+/// Whether an outcome before any switch stands for something that must be put right first, rather
+/// than for a host that is away.
+fn is_refusal(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Failed { obstacle } => obstacle.kind != ObstacleKind::Reach,
+        Outcome::Refused { .. } | Outcome::Locked { .. } => true,
+        Outcome::Unchanged { .. }
+        | Outcome::Pending { .. }
+        | Outcome::Committed { .. }
+        | Outcome::Unreachable { .. }
+        | Outcome::TakenBack { .. }
+        | Outcome::Restored { .. }
+        | Outcome::NotRestored { .. }
+        | Outcome::InDoubt { .. }
+        | Outcome::Skipped { .. }
+        | Outcome::Interrupted => false,
+    }
+}
+
+async fn end_committed(committed: BTreeMap<HostName, Committed>, parallel: usize) {
+    let contacts = committed
+        .into_iter()
+        .map(|(host, committed)| (host, committed.contact));
+    end_all(contacts.collect(), parallel).await;
+}
+
+async fn end_all(contacts: Contacts, parallel: usize) {
+    each(contacts, parallel, |_, contact| contact.end()).await;
+}
+
+fn no_plan(host: &HostName) -> Obstacle {
+    Obstacle {
+        kind: ObstacleKind::Start,
+        code: "push::rollout::no_plan".into(),
+        why: format!("{host} was not planned for"),
+        help: "this is a mistake in push; please report it".into(),
+    }
+}

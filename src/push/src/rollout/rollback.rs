@@ -1,0 +1,292 @@
+//! Which generation to go back to, and the push that goes there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use push_wire::digest::Digest;
+use push_wire::journal::About;
+use push_wire::manifest::Provenance;
+use push_wire::message::{Request, Restage, Transaction};
+use push_wire::name::{AppName, GenerationId, ProjectName};
+
+use super::{Change, Intent, Known, Proposal};
+use crate::conversation::PackSource;
+use crate::event::{Confirm, Obstacle, ObstacleKind, Summary};
+
+/// How many transactions of a host's past are looked at.
+pub const HISTORY_MAX: u32 = 200;
+
+/// Goes back to an earlier generation of one project's slice.
+#[derive(Debug, Clone)]
+pub struct Rollback {
+    /// The project.
+    pub project: ProjectName,
+    /// The generation wanted; `None` for the last committed one before the current one.
+    pub to: Option<GenerationId>,
+    /// Who asks.
+    pub provenance: Provenance,
+}
+
+/// What a rollback does to one host. What it will run is the host's to find out: only it still has
+/// the old generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollbackPlan {
+    /// What is in effect.
+    pub from: GenerationId,
+    /// The generation whose content comes back.
+    pub to: GenerationId,
+    /// The releases in effect, by app.
+    pub releases_now: BTreeMap<AppName, String>,
+    /// The releases that come back, by app, as far as the host remembers. Untrusted text.
+    pub releases_then: BTreeMap<AppName, String>,
+}
+
+/// The generation that a rollback of `project` goes to when none is named: what its hosts held
+/// before what is in effect now. What is in effect may itself be the content of an earlier
+/// generation; then it is what preceded that one, so going back twice goes two steps, not to and
+/// fro. A generation that an operator went back from is never gone back to by itself.
+pub fn target(history: &[Transaction], project: &ProjectName) -> Option<GenerationId> {
+    let committed: BTreeMap<GenerationId, (&About, &Transaction)> = history
+        .iter()
+        .filter(|transaction| transaction.last.state.is_committed())
+        .filter_map(|transaction| about(transaction).map(|about| (about, transaction)))
+        .filter(|(about, _)| about.project == *project)
+        .map(|(about, transaction)| (about.to, (about, transaction)))
+        .collect();
+    let mut now = *committed.last_key_value()?.0;
+    // A rollback restores a lower number, so this ends; what is not in the history ends it as well.
+    while let Some(restored) = committed.get(&now).and_then(|(about, _)| about.restores)
+        && restored < now
+    {
+        now = restored;
+    }
+    committed
+        .range(..now)
+        .rev()
+        .find(|(_, (_, transaction))| transaction.there)
+        .map(|(to, _)| *to)
+}
+
+fn about(transaction: &Transaction) -> Option<&About> {
+    transaction
+        .first
+        .about
+        .as_ref()
+        .or(transaction.last.about.as_ref())
+}
+
+impl Intent for Rollback {
+    type Plan = RollbackPlan;
+
+    fn history_wanted(&self) -> u32 {
+        HISTORY_MAX
+    }
+
+    fn plan(&self, known: &Known) -> Result<Proposal<RollbackPlan>, Obstacle> {
+        let wanted = self.to.or_else(|| target(&known.history, &self.project));
+        let to = wanted.ok_or_else(|| nothing_before(known, &self.project))?;
+        let manifest = &known.hello.manifest;
+        let slice = manifest.slice(&self.project);
+        let releases_now = slice
+            .map(|slice| {
+                let releases = slice.apps.iter();
+                releases.map(|(app, declared)| (app.clone(), declared.release.to_string()))
+            })
+            .into_iter()
+            .flatten()
+            .collect();
+        let releases_then = known
+            .history
+            .iter()
+            .find(|transaction| about(transaction).is_some_and(|about| about.to == to))
+            .map(|transaction| transaction.releases.clone())
+            .unwrap_or_default();
+        let change = if to == manifest.generation {
+            Change::Nothing
+        } else {
+            Change::Something
+        };
+        Ok(Proposal {
+            plan: RollbackPlan {
+                from: manifest.generation,
+                to,
+                releases_now,
+                releases_then,
+            },
+            summary: Summary {
+                base: manifest.generation,
+                added: 0,
+                changed: 0,
+                removed: 0,
+                effects: Vec::new(),
+                risks: BTreeSet::new(),
+            },
+            change,
+            // What comes back may close the way in, and only the host could tell.
+            confirm: Confirm::Needed,
+            texts_wanted: BTreeSet::new(),
+        })
+    }
+
+    fn request(&self, known: &Known, plan: &RollbackPlan) -> Result<Request, Obstacle> {
+        Ok(Request::Restage(Restage {
+            project: self.project.clone(),
+            base: plan.from,
+            to: plan.to,
+            provenance: self.provenance.clone(),
+            way_in: known.way_in,
+        }))
+    }
+
+    fn pack(&self, _: &BTreeSet<Digest>) -> Result<Arc<dyn PackSource>, Obstacle> {
+        Err(Obstacle {
+            kind: ObstacleKind::Gate,
+            code: "push::rollout::release_gone".into(),
+            why: "the host no longer holds all files of the generation to go back to".into(),
+            help: "check out the commit that it was pushed from and run `push deploy`".into(),
+        })
+    }
+}
+
+fn nothing_before(known: &Known, project: &ProjectName) -> Obstacle {
+    let (host, at) = (&known.host, known.hello.manifest.generation);
+    Obstacle {
+        kind: ObstacleKind::Gate,
+        code: "push::rollout::nothing_before".into(),
+        why: format!(
+            "{host} is at generation {at} and holds no committed generation of {project} before it"
+        ),
+        help: format!("see what is there: `push history ENV -l {host}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use push_wire::journal::{Cause, Record, State};
+
+    use super::*;
+
+    /// A committed generation of `shop`; `restores` makes it a rollback.
+    fn shop(to: u64, restores: Option<u64>) -> Transaction {
+        of("shop", to, restores)
+    }
+
+    fn of(project: &str, to: u64, restores: Option<u64>) -> Transaction {
+        let about = About {
+            from: GenerationId(to - 1),
+            to: GenerationId(to),
+            project: project.parse().unwrap(),
+            restores: restores.map(GenerationId),
+            provenance: Provenance::default(),
+            confirm_within_ms: None,
+            nonce: Digest::of(""),
+        };
+        let record = |state, about| Record {
+            sequence: to,
+            transaction: format!("t{to}").parse().unwrap(),
+            at_unix_s: 0,
+            state,
+            about,
+        };
+        Transaction {
+            first: record(State::Prepared, Some(about)),
+            last: record(State::Committed, None),
+            releases: BTreeMap::new(),
+            there: true,
+        }
+    }
+
+    fn taken_back(mut transaction: Transaction) -> Transaction {
+        transaction.last.state = State::TakenBack(Cause::Asked);
+        transaction
+    }
+
+    fn pruned(mut transaction: Transaction) -> Transaction {
+        transaction.there = false;
+        transaction
+    }
+
+    #[test]
+    fn going_back_finds_the_last_commit_before_what_is_in_effect() {
+        let golden: Vec<(&str, Vec<Transaction>, Option<u64>)> = vec![
+            ("no past at all", vec![], None),
+            ("nothing before the first", vec![shop(1, None)], None),
+            ("one step", vec![shop(2, None), shop(1, None)], Some(1)),
+            (
+                "not to what was taken back",
+                vec![shop(3, None), taken_back(shop(2, None)), shop(1, None)],
+                Some(1),
+            ),
+            (
+                "what is in effect is not the failed latest",
+                vec![taken_back(shop(3, None)), shop(2, None), shop(1, None)],
+                Some(1),
+            ),
+            (
+                "twice goes two steps",
+                vec![
+                    shop(4, Some(2)),
+                    shop(3, None),
+                    shop(2, None),
+                    shop(1, None),
+                ],
+                Some(1),
+            ),
+            (
+                "no further than the first",
+                vec![shop(3, Some(1)), shop(2, None), shop(1, None)],
+                None,
+            ),
+            (
+                "after a new push over a rollback",
+                vec![
+                    shop(4, None),
+                    shop(3, Some(1)),
+                    shop(2, None),
+                    shop(1, None),
+                ],
+                Some(3),
+            ),
+            (
+                "back from a rollback of a rollback",
+                vec![
+                    shop(5, Some(4)),
+                    shop(4, Some(2)),
+                    shop(3, None),
+                    shop(2, None),
+                    shop(1, None),
+                ],
+                Some(1),
+            ),
+            (
+                "other projects' pushes do not count",
+                vec![of("blog", 3, None), shop(2, None), shop(1, None)],
+                Some(1),
+            ),
+            (
+                "other projects' rollbacks do not count",
+                vec![of("blog", 4, Some(1)), shop(3, None), shop(2, None)],
+                Some(2),
+            ),
+            (
+                "nor what only others had",
+                vec![shop(2, None), of("blog", 1, None)],
+                None,
+            ),
+            (
+                "not to what is pruned",
+                vec![shop(3, None), pruned(shop(2, None)), shop(1, None)],
+                Some(1),
+            ),
+            (
+                "the order told does not matter",
+                vec![shop(1, None), shop(2, None)],
+                Some(1),
+            ),
+        ];
+        for (what, history, expected) in golden {
+            let found = target(&history, &"shop".parse().unwrap());
+            assert_eq!(found, expected.map(GenerationId), "{what}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! One host's staging: what it lacks travels, the new generation is built and checked. Nothing is
+//! live; whatever happens here, the host goes on as it was.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use push_wire::message::{Holder, Refusal, Request};
+use push_wire::name::GenerationId;
+
+use super::contact::{Contact, before_switch, failed, ms};
+use super::{Intent, Planned};
+use crate::conversation::{Error, PackSource, Staging};
+use crate::event::{Obstacle, ObstacleKind, Outcome, Step};
+
+/// How often a host is staged again on a new connection after the last one was lost.
+pub const CONNECTIONS_MAX: u32 = 3;
+
+/// How often one staging may ask for contents: once, and once more after some did not arrive whole.
+pub const PACKS_MAX: u32 = 2;
+
+/// The pause before a locked host is asked again.
+const LOCK_PAUSE: Duration = Duration::from_secs(2);
+
+/// The shortest time between two tellings of how far a pack is.
+const TELL_PAUSE_MS: u64 = 200;
+
+/// How long a push waits for another one that holds a host.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    /// Waits for so long from now on.
+    pub fn of(wait: Duration) -> Self {
+        Self {
+            until: Instant::now() + wait,
+        }
+    }
+
+    fn is_over(self) -> bool {
+        Instant::now() >= self.until
+    }
+}
+
+/// Why staging came to nothing.
+enum Trouble {
+    Conversation(Error),
+    Obstacle(Obstacle),
+    Refused(Box<Refusal>),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Conversation(error)
+    }
+}
+
+/// Stages what `intent` wants on a host. Returns the number of the staged generation.
+pub async fn stage<I: Intent>(
+    contact: &mut Contact,
+    intent: &Arc<I>,
+    planned: &Arc<Planned<I::Plan>>,
+    patience: Patience,
+) -> Result<GenerationId, Outcome> {
+    let mut lost = 0;
+    loop {
+        let tried = try_stage(contact, intent, planned).await;
+        match tried {
+            Ok(generation) => return Ok(generation),
+            Err(Trouble::Refused(refusal)) => match *refusal {
+                Refusal::Locked(holder) if patience.is_over() => {
+                    return Err(Outcome::Locked { holder });
+                }
+                Refusal::Locked(holder) => wait_for(contact, holder).await,
+                other => {
+                    let refusal = Box::new(other);
+                    return Err(Outcome::Refused { refusal });
+                }
+            },
+            Err(Trouble::Obstacle(obstacle)) => return Err(failed(obstacle)),
+            Err(Trouble::Conversation(error)) => {
+                lost += 1;
+                call_again(contact, error, lost).await?;
+            }
+        }
+    }
+}
+
+async fn wait_for(contact: &Contact, holder: Holder) {
+    contact.access.tell(&contact.host, Step::Waiting { holder });
+    tokio::time::sleep(LOCK_PAUSE).await;
+}
+
+async fn call_again(contact: &mut Contact, error: Error, lost: u32) -> Result<(), Outcome> {
+    if !error.is_lost() || lost >= CONNECTIONS_MAX {
+        return Err(before_switch(&error));
+    }
+    let why = error.to_string();
+    let attempt = lost;
+    contact
+        .access
+        .tell(&contact.host, Step::Reconnecting { attempt, why });
+    contact.renew().await.map_err(|error| before_switch(&error))
+}
+
+async fn try_stage<I: Intent>(
+    contact: &mut Contact,
+    intent: &Arc<I>,
+    planned: &Arc<Planned<I::Plan>>,
+) -> Result<GenerationId, Trouble> {
+    let request = request(intent, planned).await?;
+    for _ in 0..PACKS_MAX {
+        if contact.conversation.is_over() {
+            contact.renew().await?;
+        }
+        let mut staging = contact.conversation.stage(&request).await?;
+        if let Staging::Missing { files, partial } = staging {
+            let wanted = Arc::clone(intent);
+            let pack = blocking(move || wanted.pack(&files)).await?;
+            let held = partial.get(&pack.digest()).copied().unwrap_or(0);
+            // More than there is would mean that it is another pack: from the start, then.
+            let held = if held <= pack.bytes() { held } else { 0 };
+            staging = send(contact, &pack, held).await?;
+        }
+        match staging {
+            Staging::Staged {
+                generation,
+                warnings,
+            } => {
+                let checked = Step::Checked {
+                    generation,
+                    warnings,
+                };
+                contact.access.tell(&contact.host, checked);
+                return Ok(generation);
+            }
+            Staging::Refused(refusal) => match *refusal {
+                // What did not arrive whole is sent once more.
+                Refusal::Corrupt { .. } => {}
+                other => return Err(Trouble::Refused(Box::new(other))),
+            },
+            // The host tells what else it lacks when it is asked anew.
+            Staging::Missing { .. } => {}
+        }
+    }
+    Err(Trouble::Refused(Box::new(Refusal::Corrupt {
+        what: format!("the contents sent, {PACKS_MAX} times in a row"),
+    })))
+}
+
+async fn request<I: Intent>(
+    intent: &Arc<I>,
+    planned: &Arc<Planned<I::Plan>>,
+) -> Result<Request, Trouble> {
+    let (intent, planned) = (Arc::clone(intent), Arc::clone(planned));
+    blocking(move || intent.request(&planned.known, &planned.proposal.plan)).await
+}
+
+async fn send(
+    contact: &mut Contact,
+    pack: &Arc<dyn PackSource>,
+    held: u64,
+) -> Result<Staging, Error> {
+    let (access, host) = (Arc::clone(&contact.access), contact.host.clone());
+    let bytes = pack.bytes();
+    access.tell(&host, Step::Staging { bytes, held });
+    let began = Instant::now();
+    let told_at = AtomicU64::new(0);
+    let sent = |sent: u64| {
+        let now = ms(began);
+        if sent == bytes || now >= told_at.load(Ordering::Relaxed) + TELL_PAUSE_MS {
+            told_at.store(now, Ordering::Relaxed);
+            access.tell(&host, Step::Sent { sent, bytes });
+        }
+    };
+    contact.conversation.send(pack, held, &sent).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Obstacle> + Send + 'static,
+) -> Result<T, Trouble> {
+    off_the_async_threads(work).await.map_err(Trouble::Obstacle)
+}
+
+/// Runs what blocks. A panic in it goes on in the caller.
+pub async fn off_the_async_threads<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Obstacle> + Send + 'static,
+) -> Result<T, Obstacle> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(Obstacle {
+                kind: ObstacleKind::Start,
+                code: "push::rollout::stopped".into(),
+                why: error.to_string(),
+                help: "run it again".into(),
+            }),
+        },
+    }
+}
