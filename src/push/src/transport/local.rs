@@ -1,7 +1,7 @@
 //! A session with a program on this machine: tests and rehearsals run `push-host` this way.
 //!
 //! The program's stdin, stdout and stderr are the session. It is killed when it outlives its
-//! session by [`OUTLIVE_MAX`].
+//! session by `OUTLIVE_MAX`.
 
 use super::error::Error;
 use super::session::{End, FarEnd, Session, Status, Tail};
