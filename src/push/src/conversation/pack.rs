@@ -10,6 +10,7 @@ use push_wire::frame::{CONTENT_BYTES_MAX, Kind, encode};
 
 use super::Error;
 use crate::name::HostName;
+use crate::release::Pack;
 use crate::transport::session::{INPUT_CHUNK_BYTES, INPUT_CHUNKS_MAX};
 
 /// What one host may have of a pack in memory, in bytes: the session's queue, the frame that waits
@@ -27,6 +28,20 @@ pub trait PackSource: Send + Sync {
 
     /// Reads bytes from `offset` on; 0 at the end. Blocks.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl PackSource for Pack {
+    fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        Pack::read_at(self, buffer, offset)
+    }
 }
 
 /// The frame with the bytes from `offset` on, and where the next one starts. `None` at the end.

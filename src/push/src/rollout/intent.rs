@@ -58,6 +58,8 @@ pub struct Proposal<P> {
     pub change: Change,
     /// Whether the operator has to come in again before it stays.
     pub confirm: Confirm,
+    /// What is known already to make the host refuse it: it is shown, and nothing is sent.
+    pub refused: Option<Obstacle>,
     /// Texts of the generation in effect that are wanted for showing differences.
     pub texts_wanted: BTreeSet<Digest>,
 }

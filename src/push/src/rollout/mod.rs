@@ -9,6 +9,7 @@
 //! switching   one host's switch, to a verdict  ticket      a transaction's name and nonce
 //! presence    coming in again, to confirm      interrupt   Ctrl-C, once and twice
 //! restoring   bringing back what was committed rollback    which generation to go back to; pure
+//! deploy      what the inventory declares
 //! asking      status and history of many hosts each        many hosts at once, bounded
 //! ```
 //!
@@ -24,6 +25,7 @@
 mod access;
 mod asking;
 mod contact;
+mod deploy;
 mod each;
 mod intent;
 mod interrupt;
@@ -41,6 +43,7 @@ mod waves;
 pub use access::Ledger;
 pub use access::{Access, PARALLEL_MAX};
 pub use asking::{Answers, Present, histories, statuses};
+pub use deploy::{Deploy, DeployPlan};
 pub use intent::{Answer, Change, Gate, Intent, Known, Planned, Plans, Proposal};
 pub use interrupt::{Interrupt, InterruptHandle, VERDICT_AFTER_INTERRUPT_MAX};
 pub use policy::{Policy, Pushed};

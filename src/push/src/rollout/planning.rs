@@ -23,9 +23,11 @@ pub async fn plan<I: Intent>(
     let known = Arc::new(known);
     let seen = Arc::clone(&known);
     let planned = off_the_async_threads(move || intent.plan(&seen)).await;
-    let proposal = planned.map_err(failed)?;
+    let mut proposal = planned.map_err(failed)?;
     if proposal.change == Change::Something && known.hello.facts.shutdown_scheduled {
-        return Err(failed(shutdown(&contact.host)));
+        proposal
+            .refused
+            .get_or_insert_with(|| shutdown(&contact.host));
     }
     let wanted = proposal.texts_wanted.clone();
     let texts = if wanted.is_empty() {

@@ -183,13 +183,22 @@ impl<I: Intent> Push<I> {
             }
         })
         .await;
-        let mut contacts = Contacts::new();
+        let (mut contacts, mut refused) = (Contacts::new(), Contacts::new());
         for (host, (contact, planned)) in self.sort(planned) {
             let summary = planned.proposal.summary.clone();
             self.access.tell(&host, Step::Planned(summary));
-            self.plans.insert(host.clone(), Arc::new(planned));
-            contacts.insert(host, contact);
+            match &planned.proposal.refused {
+                None => {
+                    contacts.insert(host.clone(), contact);
+                }
+                Some(obstacle) => {
+                    refused.insert(host.clone(), contact);
+                    self.finish(host.clone(), failed(obstacle.clone()));
+                }
+            }
+            self.plans.insert(host, Arc::new(planned));
         }
+        end_all(refused, self.access.parallel).await;
         contacts
     }
 

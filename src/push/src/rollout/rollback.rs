@@ -124,6 +124,7 @@ impl Intent for Rollback {
             change,
             // What comes back may close the way in, and only the host could tell.
             confirm: Confirm::Needed,
+            refused: None,
             texts_wanted: BTreeSet::new(),
         })
     }

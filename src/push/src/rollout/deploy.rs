@@ -1,0 +1,185 @@
+//! The intent of `push deploy` and `push plan`: what the inventory declares.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use push_wire::digest::Digest;
+use push_wire::manifest::Provenance;
+use push_wire::message::Request;
+
+use super::{Change, Intent, Known, Proposal};
+use crate::conversation::PackSource;
+use crate::desired::{Desired, DesiredError, Input, Vault, desired};
+use crate::event::{Confirm, Obstacle, ObstacleKind, Summary};
+use crate::inventory::Fleet;
+use crate::name::{AppName, HostName, ReleaseId};
+use crate::plan::{Change as Difference, HostPlan};
+use crate::release::{Packs, Payload};
+use crate::template::Engine;
+
+/// Everything that a deploy brings, read and checked before a host is called.
+pub struct Deploy {
+    /// The environment.
+    pub fleet: Fleet,
+    /// The templates.
+    pub engine: Engine,
+    /// What each app ships.
+    pub payloads: BTreeMap<AppName, Arc<Payload>>,
+    /// The packs of all of it.
+    pub packs: Packs,
+    /// The id of releases made by this push.
+    pub release: ReleaseId,
+    /// The files that are carried byte for byte.
+    pub verbatim: BTreeMap<PathBuf, Vec<u8>>,
+    /// Opens secrets, and seals them.
+    pub vault: Box<dyn Vault + Send>,
+    /// Who pushes.
+    pub provenance: Provenance,
+}
+
+/// What a deploy does to one host.
+#[derive(Debug)]
+pub struct DeployPlan {
+    /// For the operator.
+    pub host: HostPlan,
+    /// What is declared, without the listings, which are the same for all hosts and are many.
+    desired: Desired,
+}
+
+impl Intent for Deploy {
+    type Plan = DeployPlan;
+
+    fn plan(&self, known: &Known) -> Result<Proposal<DeployPlan>, Obstacle> {
+        let host = self
+            .fleet
+            .hosts
+            .get(&known.host)
+            .ok_or_else(|| not_declared(&known.host))?;
+        let input = Input {
+            fleet: &self.fleet,
+            host,
+            engine: &self.engine,
+            payloads: &self.payloads,
+            release: &self.release,
+            verbatim: &self.verbatim,
+            vault: self.vault.as_ref(),
+            hello: &known.hello,
+        };
+        let mut desired = desired(&input).map_err(|error| undesired(&error))?;
+        let plan = HostPlan::new(&known.hello, &desired, known.way_in);
+        desired.trees.clear();
+        Ok(Proposal {
+            summary: summary(&plan),
+            change: if plan.is_empty() {
+                Change::Nothing
+            } else {
+                Change::Something
+            },
+            confirm: if plan.is_risky() {
+                Confirm::Needed
+            } else {
+                Confirm::NotNeeded
+            },
+            refused: refused(&plan),
+            texts_wanted: plan.old_texts(),
+            plan: DeployPlan {
+                host: plan,
+                desired,
+            },
+        })
+    }
+
+    fn request(&self, known: &Known, plan: &DeployPlan) -> Result<Request, Obstacle> {
+        let mut desired = plan.desired.clone();
+        for app in desired.slice.apps.keys() {
+            if let Some(payload) = self.payloads.get(app) {
+                desired.trees.insert(payload.digest, payload.tree.clone());
+            }
+        }
+        let stage = desired.stage(&known.hello, self.provenance.clone(), known.way_in);
+        Ok(Request::Stage(Box::new(stage)))
+    }
+
+    fn pack(&self, missing: &BTreeSet<Digest>) -> Result<Arc<dyn PackSource>, Obstacle> {
+        match self.packs.pack(missing) {
+            Ok(pack) => Ok(pack),
+            Err(error) => Err(Obstacle {
+                kind: ObstacleKind::Start,
+                code: "push::release".into(),
+                why: error.to_string(),
+                help: error.help(),
+            }),
+        }
+    }
+}
+
+fn summary(plan: &HostPlan) -> Summary {
+    let mut summary = Summary {
+        base: plan.base,
+        added: 0,
+        changed: usize::from(plan.firewall.is_some()),
+        removed: 0,
+        effects: plan.effects.clone(),
+        risks: plan.risks.clone(),
+    };
+    count(&mut summary, plan.releases.values());
+    count(&mut summary, plan.units.values());
+    count(&mut summary, plan.sites.values());
+    count(&mut summary, plan.files.values());
+    count(
+        &mut summary,
+        plan.secrets.values().flat_map(BTreeMap::values),
+    );
+    summary.changed += plan
+        .settings
+        .keys()
+        .filter(|app| !plan.releases.contains_key(*app))
+        .count();
+    summary
+}
+
+fn count<'a, T: 'a>(summary: &mut Summary, changes: impl Iterator<Item = &'a Difference<T>>) {
+    for change in changes {
+        match (&change.from, &change.to) {
+            (None, _) => summary.added += 1,
+            (Some(_), None) => summary.removed += 1,
+            (Some(_), Some(_)) => summary.changed += 1,
+        }
+    }
+}
+
+/// What is known already to make the host refuse it.
+fn refused(plan: &HostPlan) -> Option<Obstacle> {
+    let first = plan.refusals.first()?;
+    let all: Vec<String> = plan.refusals.iter().map(ToString::to_string).collect();
+    Some(Obstacle {
+        kind: ObstacleKind::Gate,
+        code: "push::plan::refused".into(),
+        why: all.join("; "),
+        help: first.help(),
+    })
+}
+
+fn undesired(error: &DesiredError) -> Obstacle {
+    let (kind, code) = if error.is_about_secrets() {
+        (ObstacleKind::Secret, "push::desired::secret")
+    } else {
+        (ObstacleKind::Gate, "push::desired")
+    };
+    Obstacle {
+        kind,
+        code: code.into(),
+        why: error.to_string(),
+        help: error.help(),
+    }
+}
+
+fn not_declared(host: &HostName) -> Obstacle {
+    Obstacle {
+        kind: ObstacleKind::Start,
+        code: "push::rollout::not_declared".into(),
+        why: format!("the inventory has no host {host}"),
+        help: "this is a mistake in push; please report it".into(),
+    }
+}
