@@ -48,7 +48,6 @@ const WORD: &str = "use a-z, 0-9, '-' and '_', starting with a letter";
 const VARIABLE: &str = "use letters, digits and '_', not starting with a digit";
 const IDENTIFIER: &str = "use a-z, 0-9 and '_', starting with a letter";
 const LOGIN: &str = "use letters, digits, '.', '_' and '-', starting with a letter or '_'";
-const UNIT: &str = "use letters, digits and ':_.@-', ending in .service, .socket, .timer, .target, .path, .mount or .slice";
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident) => {
@@ -138,12 +137,6 @@ name!(
     /// Whom push logs in as.
     LoginName, "login name", login
 );
-name!(
-    /// Any unit of a host, the system's own included: one that a file's change may restart or
-    /// reload, or that a service is ordered after. Never one that push would write.
-    SystemUnit, "unit name", system_unit
-);
-
 fn host(kind: &'static str, text: &str) -> Result<(), NameError> {
     length(kind, text, HOST_BYTES_MAX)?;
     first_wrong(kind, text, HOST, |at, c| match c {
@@ -198,27 +191,6 @@ fn login(kind: &'static str, text: &str) -> Result<(), NameError> {
         '0'..='9' | '.' | '-' => at == 0,
         _ => true,
     })
-}
-
-fn system_unit(kind: &'static str, text: &str) -> Result<(), NameError> {
-    const TYPES: &[&str] = &[
-        "service", "socket", "timer", "target", "path", "mount", "slice",
-    ];
-    length(kind, text, UNIT_BYTES_MAX)?;
-    first_wrong(kind, text, UNIT, |at, c| match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' => false,
-        ':' | '_' | '.' | '@' | '-' => at == 0,
-        _ => true,
-    })?;
-    let (stem, suffix) = text.rsplit_once('.').unwrap_or((text, ""));
-    if stem.is_empty() || !TYPES.contains(&suffix) {
-        return Err(NameError::Character {
-            kind,
-            found: text.chars().last().unwrap_or('.'),
-            grammar: UNIT,
-        });
-    }
-    Ok(())
 }
 
 fn length(kind: &'static str, text: &str, max: usize) -> Result<(), NameError> {
@@ -282,20 +254,5 @@ mod tests {
             assert!(good.parse::<HostName>().is_ok(), "{good:?}");
         }
         assert!("a".repeat(HOST_BYTES_MAX + 1).parse::<HostName>().is_err());
-    }
-
-    #[test]
-    fn a_unit_of_the_system_may_be_named_but_not_spelled_wrong() {
-        assert!("nginx.service".parse::<SystemUnit>().is_ok());
-        assert!("systemd-journald.service".parse::<SystemUnit>().is_ok());
-        for hostile in [
-            "nginx",
-            "../x.service",
-            "a b.service",
-            "-a.service",
-            "%i.service",
-        ] {
-            assert!(hostile.parse::<SystemUnit>().is_err(), "{hostile:?}");
-        }
     }
 }

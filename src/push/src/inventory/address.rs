@@ -25,12 +25,6 @@ pub enum AddressError {
     /// Not a port.
     #[error("a port is a number from 1 to 65535")]
     Port,
-    /// Not a network.
-    #[error("it is not a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"")]
-    Network,
-    /// A network with bits beyond its mask.
-    #[error("it has bits beyond its mask; the network is {0}")]
-    HostBits(Network),
     /// Not a host key.
     #[error("it is not a host key such as \"ssh-ed25519 AAAA…\": {0}")]
     Key(&'static str),
@@ -177,67 +171,6 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, AddressError> {
     }
 }
 
-/// A range of IP addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Network {
-    /// The first address.
-    pub address: IpAddr,
-    /// How many leading bits are the same in all of them.
-    pub prefix: u8,
-}
-
-impl FromStr for Network {
-    type Err = AddressError;
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| AddressError::Network)?;
-        let bits = match address {
-            IpAddr::V4(_) => 32,
-            IpAddr::V6(_) => 128,
-        };
-        let prefix = match prefix {
-            None => bits,
-            Some(digits) if digits.bytes().all(|c| c.is_ascii_digit()) => {
-                digits.parse().map_err(|_| AddressError::Network)?
-            }
-            Some(_) => return Err(AddressError::Network),
-        };
-        if prefix > bits {
-            return Err(AddressError::Network);
-        }
-        let network = Self {
-            address: first(address, prefix),
-            prefix,
-        };
-        if network.address != address {
-            return Err(AddressError::HostBits(network));
-        }
-        Ok(network)
-    }
-}
-
-fn first(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
 /// A host's public key as OpenSSH writes it, without its comment.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostKey {
@@ -340,30 +273,6 @@ mod tests {
             "web1",
         ] {
             assert!(good.parse::<HostAddress>().is_ok(), "{good:?}");
-        }
-    }
-
-    #[test]
-    fn a_network_says_what_it_covers() {
-        assert_eq!(
-            "10.0.0.0/8".parse::<Network>().map(|n| n.to_string()),
-            Ok("10.0.0.0/8".to_owned())
-        );
-        assert_eq!("::/0".parse::<Network>().map(|n| n.prefix), Ok(0));
-        assert!(matches!(
-            "10.0.0.1/8".parse::<Network>(),
-            Err(AddressError::HostBits(_))
-        ));
-        for wrong in [
-            "",
-            "10.0.0.0/33",
-            "10.0.0.0/-1",
-            "10.0.0.0/",
-            "::/129",
-            "any",
-            "10.0.0.0/+8",
-        ] {
-            assert!(wrong.parse::<Network>().is_err(), "{wrong:?}");
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{Health, Service, Site};
+use super::{EnvValue, Health, Service, Site};
 use crate::name::{AppName, FileName, HostName, TreePath, UnitName, UserName, VariableName};
-use crate::template::{Template, TemplateName};
+use crate::template::{TemplateName, Templated};
 
 /// Something that runs on hosts.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,15 +20,13 @@ pub struct App {
     pub source: Option<PathBuf>,
     /// The user that its services run as, and that owns its shared folders.
     pub user: UserName,
-    /// How many committed releases a host keeps.
-    pub keep_releases: u32,
     /// The environment of each of its services.
-    pub env: BTreeMap<VariableName, Template>,
+    pub env: BTreeMap<VariableName, Templated<EnvValue>>,
     /// The secrets its services read.
     pub secrets: BTreeMap<FileName, SecretForm>,
     /// Folders below `/srv/<app>/shared` that survive releases.
     pub shared: BTreeSet<TreePath>,
-    /// The ports it listens on: declared, or seen in its health checks and its socket.
+    /// The ports that it is declared to listen on; [`Fleet::ports`](super::Fleet::ports) knows more.
     pub ports: BTreeSet<u16>,
     /// Its services: `<app>.service` first, then `<app>-<name>.service`.
     pub services: Vec<Service>,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::Mode;
-use crate::name::{HostName, HostPath, SystemUnit, UserName};
+use crate::name::{HostName, HostPath, UnitName, UserName};
 use crate::template::{Template, TemplateName};
 
 /// The files, by their path on the host.
@@ -44,9 +44,9 @@ pub enum OnChange {
     /// Nothing.
     Nothing,
     /// A unit is restarted.
-    Restart(SystemUnit),
+    Restart(UnitName),
     /// A unit is reloaded.
-    Reload(SystemUnit),
+    Reload(UnitName),
     /// The kernel's settings are read again.
     Sysctl,
     /// systemd reads its units again.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Network;
+use push_wire::firewall::{Ping, Protocol, Rule};
+
 use crate::name::HostName;
 
 /// The whole set of what is let in, IPv4 and IPv6.
@@ -21,39 +22,8 @@ pub struct Firewall {
 pub struct Allow {
     /// The hosts of [`Firewall::on`] that let it in.
     pub on: BTreeSet<HostName>,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The ports.
-    pub ports: PortRange,
-    /// From where; empty is from anywhere.
-    pub from: BTreeSet<Network>,
-}
-
-/// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
-    /// TCP
-    Tcp,
-    /// UDP
-    Udp,
-}
-
-/// One port or several that follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PortRange {
-    /// The first.
-    pub first: u16,
-    /// The last; the same as the first for one port.
-    pub last: u16,
-}
-
-/// Whether pings are answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ping {
-    /// They are.
-    Answered,
-    /// They are dropped.
-    Dropped,
+    /// What is let in.
+    pub rule: Rule,
 }
 
 /// Services that a rule may name instead of a port.
@@ -76,17 +46,20 @@ pub const SERVICES: &[(&str, Protocol, u16)] = &[
     ("wireguard", Protocol::Udp, 51820),
 ];
 
-impl PortRange {
-    /// One port.
-    pub fn one(port: u16) -> Self {
-        Self {
-            first: port,
-            last: port,
-        }
-    }
-
-    /// Whether a port is among them.
-    pub fn contains(self, port: u16) -> bool {
-        (self.first..=self.last).contains(&port)
+impl Firewall {
+    /// What one host lets in, in the words that both ends share; `None` if the firewall is not its.
+    pub fn of(&self, host: &HostName) -> Option<push_wire::firewall::Firewall> {
+        let here = |allow: &&Allow| allow.on.contains(host);
+        self.on
+            .contains(host)
+            .then(|| push_wire::firewall::Firewall {
+                allow: self
+                    .allow
+                    .iter()
+                    .filter(here)
+                    .map(|allow| allow.rule.clone())
+                    .collect(),
+                ping: self.ping,
+            })
     }
 }

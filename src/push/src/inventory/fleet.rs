@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{App, Files, Firewall, HostAddress, HostKey, Selector, SelectorError};
+use super::{App, Files, Firewall, HostAddress, HostKey, ListenStream, Selector, SelectorError};
 use crate::name::{
     AppName, EnvironmentName, HostName, LoginName, ProjectName, ReleaseId, TagName, VarName,
 };
@@ -20,6 +20,8 @@ pub struct Fleet {
     pub project: ProjectName,
     /// Whether a risky plan asks for the environment's name.
     pub protection: Protection,
+    /// How many committed releases of each app a host keeps.
+    pub keep_releases: u32,
     /// What is common to all connections.
     pub ssh: Ssh,
     /// The hosts; never empty.
@@ -127,9 +129,9 @@ pub struct Rollout {
 /// The size of a wave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wave {
-    /// So many hosts in this wave.
+    /// So many hosts have switched after this wave.
     Hosts(u32),
-    /// This share of the whole fleet, rounded up, in this wave.
+    /// This share of the hosts, rounded up, has switched after this wave.
     Percent(u8),
 }
 
@@ -209,6 +211,33 @@ impl Fleet {
             }),
             ..self.scope(host)
         }
+    }
+
+    /// The ports that an app listens on there: those it declares, those of its sockets, and those of
+    /// this host that its health probes ask. A port of nginx is no app's.
+    pub fn ports(&self, host: &Host, app: &App) -> BTreeSet<u16> {
+        let scope = self.trial_scope(host, app);
+        let sockets = app
+            .services
+            .iter()
+            .filter_map(|service| service.socket.as_ref());
+        let listening =
+            sockets.flat_map(|socket| socket.listen.iter().filter_map(ListenStream::port));
+        let mut ports: BTreeSet<u16> = app.ports.iter().copied().chain(listening).collect();
+        if !app.services.is_empty() {
+            let sites = self.apps_on(&host.name).filter_map(|app| app.site.as_ref());
+            let nginx: BTreeSet<u16> = sites
+                .flat_map(|site| site.http.iter().chain(&site.https))
+                .map(|listen| listen.port())
+                .collect();
+            let probed = app
+                .health
+                .probes
+                .iter()
+                .filter_map(|probe| probe.local_port(&scope));
+            ports.extend(probed.filter(|port| !nginx.contains(port)));
+        }
+        ports
     }
 
     /// The same with a stand-in release, for checks before anything is built.

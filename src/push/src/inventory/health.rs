@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::web::is_loopback;
 use super::{HeaderName, HeaderValue, HttpUrl, StatusSet, TcpTarget, Word};
 use crate::name::FileName;
-use crate::template::Templated;
+use crate::template::{Scope, Templated};
 
 /// What must hold, and for how long, before a generation is committed.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +27,7 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Probe {
     /// An HTTP request.
-    Http(HttpProbe),
+    Http(Box<HttpProbe>),
     /// Something accepts a TCP connection.
     Tcp(Templated<TcpTarget>),
     /// A program, as the app's user, ends with status 0.
@@ -45,7 +46,9 @@ pub struct HttpProbe {
     /// Fields of the JSON body, by dotted path, that must equal these.
     pub json: BTreeMap<String, serde_json::Value>,
     /// Headers to send.
-    pub headers: BTreeMap<HeaderName, Templated<HeaderValue>>,
+    pub send: BTreeMap<HeaderName, Templated<HeaderValue>>,
+    /// Headers that must come back with exactly these values.
+    pub headers: BTreeMap<HeaderName, HeaderValue>,
     /// The secret to send as a bearer token; one of the app's own.
     pub bearer: Option<FileName>,
 }
@@ -57,5 +60,24 @@ impl Health {
             Probe::Http(http) => http.bearer.as_ref(),
             Probe::Tcp(_) | Probe::Command(_) => None,
         })
+    }
+}
+
+impl Probe {
+    /// The port of this host that it asks, if it is one and nothing else is meant.
+    pub(super) fn local_port(&self, scope: &Scope) -> Option<u16> {
+        let (host, port) = match self {
+            Self::Http(http) => http
+                .url
+                .resolve(scope)
+                .ok()
+                .map(|url| (url.host, url.port))?,
+            Self::Tcp(target) => target
+                .resolve(scope)
+                .ok()
+                .map(|target| (target.host, target.port))?,
+            Self::Command(_) => return None,
+        };
+        is_loopback(&host).then_some(port)
     }
 }

@@ -1,11 +1,12 @@
 //! The services of an app, as systemd runs them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Bytes, Mode, Percent, Word};
-use crate::name::{FileName, HostPath, SystemUnit, TreePath, UnitName, VariableName};
-use crate::template::{Template, TemplateName, Templated};
+use super::{Bytes, EnvValue, Mode, Percent, Word};
+use crate::name::{FileName, HostPath, TreePath, UnitName, VariableName};
+use crate::template::{TemplateName, Templated};
 
 /// One service unit, with the timer or socket that starts it.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +14,7 @@ pub struct Service {
     /// Its name: `<app>.service` or `<app>-<name>.service`.
     pub unit: UnitName,
     /// What `systemctl status` calls it.
-    pub description: Option<Template>,
+    pub description: Templated<Word>,
     /// The template that renders it; `systemd/service` unless the operator has their own.
     pub template: TemplateName,
     /// The program and its arguments, one word each, never split again. Empty only with an own
@@ -23,10 +24,10 @@ pub struct Service {
     pub exec_before: Vec<Vec<Templated<Word>>>,
     /// How systemd knows that it has started.
     pub kind: ServiceKind,
-    /// Its working folder; the release's folder, or `/` for an app that ships nothing.
+    /// Its working folder; `None` is `/`.
     pub working_dir: Option<Templated<HostPath>>,
     /// Variables of this service alone, over the app's.
-    pub environment: BTreeMap<VariableName, Template>,
+    pub environment: BTreeMap<VariableName, Templated<EnvValue>>,
     /// When systemd starts it again.
     pub restart: Restart,
     /// How long systemd waits before it starts it again.
@@ -48,11 +49,11 @@ pub struct Service {
     /// Folders below `/var/lib` that systemd makes for it.
     pub state_dirs: BTreeSet<TreePath>,
     /// Units that must be started before it.
-    pub after: BTreeSet<SystemUnit>,
+    pub after: BTreeSet<UnitName>,
     /// Units that are started along with it.
-    pub wants: BTreeSet<SystemUnit>,
+    pub wants: BTreeSet<UnitName>,
     /// Units without which it does not run.
-    pub requires: BTreeSet<SystemUnit>,
+    pub requires: BTreeSet<UnitName>,
     /// Own drop-ins: the file's name (`10-limits.conf`) and the template.
     pub drop_ins: BTreeMap<FileName, TemplateName>,
     /// The timer that runs it. The service is then a one-shot job and is not started by a push.
@@ -211,12 +212,36 @@ pub struct Timer {
 
 /// A time as systemd's `OnCalendar=` reads it; checked here for its characters only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Calendar(pub(super) String);
+pub struct Calendar(String);
 
 impl Calendar {
     /// The expression.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The longest calendar expression, in bytes.
+const CALENDAR_BYTES_MAX: usize = 200;
+
+/// A text that is no calendar expression.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it is no time as systemd's OnCalendar= reads them, such as \"daily\" or \"*-*-* 03:00:00\""
+)]
+pub struct CalendarError;
+
+impl FromStr for Calendar {
+    type Err = CalendarError;
+    fn from_str(text: &str) -> Result<Self, CalendarError> {
+        let stands = |c: u8| c.is_ascii_alphanumeric() || b" *-:,./~+_".contains(&c);
+        let fits =
+            !text.trim().is_empty() && text.len() <= CALENDAR_BYTES_MAX && text.bytes().all(stands);
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(CalendarError)
+        }
     }
 }
 

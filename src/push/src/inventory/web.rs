@@ -1,4 +1,4 @@
-//! What HTTP and nginx need: URLs, names of servers, headers, statuses, words of a command line.
+//! What HTTP and nginx need: URLs, names of servers, headers, statuses.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,8 +12,8 @@ use crate::name::HostPath;
 /// The longest URL or path of one, in bytes.
 pub const URL_BYTES_MAX: usize = 2000;
 
-/// The longest header value or word of a command line, in bytes.
-pub const WORD_BYTES_MAX: usize = 64 * 1024;
+/// The longest header value, in bytes.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a text cannot stand where the web needs it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,11 +33,6 @@ pub enum WebError {
     /// Not a header value.
     #[error("a header value is one line of at most 65536 bytes without control characters")]
     HeaderValue,
-    /// Not a word of a command line.
-    #[error(
-        "a word of a command line cannot hold NUL or other control characters, nor be longer than 65536 bytes"
-    )]
-    Word,
     /// Not a status.
     #[error("it is not a status such as 200, a range such as \"200-299\", or a list of them")]
     Status,
@@ -378,7 +373,7 @@ impl HeaderValue {
 impl FromStr for HeaderValue {
     type Err = WebError;
     fn from_str(text: &str) -> Result<Self, WebError> {
-        if text.len() <= WORD_BYTES_MAX && !text.chars().any(char::is_control) {
+        if text.len() <= HEADER_BYTES_MAX && !text.chars().any(char::is_control) {
             Ok(Self(text.to_owned()))
         } else {
             Err(WebError::HeaderValue)
@@ -387,31 +382,6 @@ impl FromStr for HeaderValue {
 }
 
 text!(HeaderValue);
-
-/// One word of a command line. It may hold anything but control characters, which a unit cannot
-/// carry in every version of systemd.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Word(String);
-
-impl Word {
-    /// The word.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Word {
-    type Err = WebError;
-    fn from_str(text: &str) -> Result<Self, WebError> {
-        if text.len() <= WORD_BYTES_MAX && !text.chars().any(char::is_control) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(WebError::Word)
-        }
-    }
-}
-
-text!(Word);
 
 /// The HTTP statuses that pass.
 #[derive(Debug, Clone, PartialEq, Eq)]

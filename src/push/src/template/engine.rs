@@ -286,8 +286,7 @@ pub(super) fn explain(
     let place = source.place(error.line());
     let spelled = error
         .range()
-        .and_then(|range| source.text().get(range))
-        .map(|text| text.trim().chars().take(80).collect::<String>());
+        .and_then(|range| expression(source.text(), range));
     let why = match error.detail() {
         Some(detail) => detail.to_owned(),
         None => error.kind().to_string(),
@@ -304,6 +303,18 @@ pub(super) fn explain(
         ErrorKind::OutOfFuel => TemplateError::Endless { place },
         _ => TemplateError::Render { place, why },
     }
+}
+
+/// The longest expression that a message repeats, in bytes.
+const EXPRESSION_BYTES_MAX: usize = 120;
+
+/// The whole name around `range`, which may cover only its last part.
+fn expression(text: &str, range: std::ops::Range<usize>) -> Option<String> {
+    let before = text.get(..range.start)?;
+    let name = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    let start = before.trim_end_matches(name).len();
+    let found = text.get(start..range.end)?.trim();
+    (!found.is_empty() && found.len() <= EXPRESSION_BYTES_MAX).then(|| found.to_owned())
 }
 
 /// The variables of a context, for messages.

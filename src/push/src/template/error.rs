@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// The template's text is not Jinja.
-    #[error("{place}: {why}")]
+    #[error("{place}{why}")]
     Syntax {
         /// Where.
         place: Place,
@@ -14,7 +14,7 @@ pub enum TemplateError {
         why: String,
     },
     /// A variable that does not exist here.
-    #[error("{place}: {name} is not a variable that exists here")]
+    #[error("{place}{name} is not a variable that exists here")]
     Unknown {
         /// Where.
         place: Place,
@@ -24,7 +24,7 @@ pub enum TemplateError {
         known: Vec<String>,
     },
     /// Rendering stopped: a filter refused its value, a limit was met, a call failed.
-    #[error("{place}: {why}")]
+    #[error("{place}{why}")]
     Render {
         /// Where.
         place: Place,
@@ -32,13 +32,13 @@ pub enum TemplateError {
         why: String,
     },
     /// More work than a template may ask for.
-    #[error("{place}: it does not end, or does far too much")]
+    #[error("{place}it does not end, or does far too much")]
     Endless {
         /// Where.
         place: Place,
     },
     /// More text than a template may produce.
-    #[error("{place}: it renders more than {max} bytes")]
+    #[error("{place}it renders more than {max} bytes")]
     TooLong {
         /// Where.
         place: Place,
@@ -107,7 +107,8 @@ impl TemplateError {
     }
 }
 
-/// A place in a template, for people.
+/// A place in a template, as the beginning of a message: `templates/motd:2: `, or nothing for a value
+/// of the inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The template's file; none for a value of the inventory, whose place the inventory knows.
@@ -119,9 +120,9 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, "{file}:{line}"),
-            (Some(file), None) => f.write_str(file),
-            (None, _) => f.write_str("in this value"),
+            (Some(file), Some(line)) => write!(f, "{file}:{line}: "),
+            (Some(file), None) => write!(f, "{file}: "),
+            (None, _) => Ok(()),
         }
     }
 }

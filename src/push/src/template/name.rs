@@ -12,13 +12,35 @@ const FOLDER: &str = "templates/";
 /// The name of a template: a path inside `templates/`, which cannot lead out of it. An inventory
 /// may write it with or without the folder: `templates/logrotate` is `logrotate`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TemplateName(TreePath);
+pub struct TemplateName(String);
 
 impl TemplateName {
     /// The path below `templates/`.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.0
     }
+}
+
+macro_rules! built_in {
+    ($($(#[$doc:meta])* $function:ident = $path:literal),* $(,)?) => {
+        impl TemplateName {
+            $($(#[$doc])*
+            pub fn $function() -> Self {
+                Self($path.to_owned())
+            })*
+        }
+    };
+}
+
+built_in! {
+    /// The built-in template of services.
+    service = "systemd/service",
+    /// The built-in template of timers.
+    timer = "systemd/timer",
+    /// The built-in template of sockets.
+    socket = "systemd/socket",
+    /// The built-in template of nginx sites.
+    site = "nginx/site",
 }
 
 impl FromStr for TemplateName {
@@ -32,10 +54,10 @@ impl FromStr for TemplateName {
         if inside.chars().any(char::is_control) {
             return Err(refuse("it holds a control character"));
         }
-        let path: TreePath = inside
-            .parse()
+        inside
+            .parse::<TreePath>()
             .map_err(|error: push_wire::path::PathError| refuse(error.why))?;
-        Ok(Self(path))
+        Ok(Self(inside.to_owned()))
     }
 }
 
