@@ -24,6 +24,9 @@ pub struct Fleet {
     pub keep_releases: u32,
     /// What is common to all connections.
     pub ssh: Ssh,
+    /// Files with the keys that open secrets, as they are written; relative to the project's folder.
+    /// Empty: wherever the operator keeps them.
+    pub identities: Vec<PathBuf>,
     /// The hosts; never empty.
     pub hosts: BTreeMap<HostName, Host>,
     /// The apps.

@@ -35,6 +35,8 @@ pub struct Inventory {
     pub keep_releases: Option<u32>,
     /// What is common to the connections to all hosts.
     pub ssh: Option<Ssh>,
+    /// How sealed secrets are opened on this machine.
+    pub secrets: Option<Secrets>,
     /// The hosts, by name.
     pub hosts: Option<BTreeMap<String, Host>>,
     /// The apps, by name.
@@ -68,6 +70,13 @@ pub struct Ssh {
     /// How many hosts may be connecting at once (16).
     #[schemars(range(min = 1, max = 256))]
     pub connecting_max: Option<u32>,
+}
+
+/// How sealed secrets are opened on this machine.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Secrets {
+    /// Files with age identities or SSH private keys, relative to the project's folder (PUSH_IDENTITY, else push's own and ~/.ssh).
+    pub identities: Option<OneOrMany>,
 }
 
 /// One machine.

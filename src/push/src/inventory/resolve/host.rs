@@ -43,6 +43,15 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    pub(super) fn identities(&mut self, at: &At<'a>, raw: Option<&raw::Secrets>) -> Vec<PathBuf> {
+        let at = at.key("identities");
+        let texts = raw.and_then(|raw| raw.identities.as_ref());
+        let texts = texts.map(raw::OneOrMany::as_slice).unwrap_or_default();
+        let read = texts.iter().enumerate();
+        read.filter_map(|(i, text)| self.file(&at.item(i), text))
+            .collect()
+    }
+
     /// Fills in the hosts, which everything else selects from.
     pub(super) fn hosts(&mut self, root: &At<'a>, raw: &raw::Inventory) {
         let at = root.key("hosts");

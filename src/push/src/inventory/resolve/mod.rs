@@ -56,6 +56,7 @@ pub(super) fn fleet(
     let project = resolver.project(&at, raw.project.as_deref());
     resolver.hosts(&at, raw);
     let ssh = resolver.ssh(&at.key("ssh"), raw.ssh.as_ref());
+    let identities = resolver.identities(&at.key("secrets"), raw.secrets.as_ref());
     let apps = resolver.apps(&at.key("apps"), raw.apps.as_ref());
     let firewall_at = at.key("firewall");
     let firewall = raw
@@ -80,6 +81,7 @@ pub(super) fn fleet(
         },
         keep_releases: raw.keep_releases.unwrap_or(KEEP_RELEASES),
         ssh,
+        identities,
         hosts,
         apps,
         firewall,

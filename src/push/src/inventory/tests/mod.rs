@@ -223,6 +223,7 @@ fn the_example_is_an_inventory_that_loads() {
     }
     let fleet = project.load().unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(fleet.rollout.parallel, 16, "the extending file wins");
+    assert_eq!(fleet.identities, [Path::new("keys/age.txt")]);
     let api = &fleet.apps["api"];
     assert_eq!(api.services.len(), 4);
     assert_eq!(api.on.len(), 1);
