@@ -1,2 +1,120 @@
-//! push-host.
-fn main() {}
+//! `push-host`: the program on a host. Each subcommand is one line here; what it does is in its room.
+//!
+//! | status | means |
+//! |---|---|
+//! | 0 | done: committed, recovered, or nothing to do |
+//! | 1 | nothing began, and standard error says why |
+//! | 2 | used wrongly |
+//! | 5 | taken back |
+//! | 6 | in doubt: standard error says what to do |
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use push_host::layout::Layout;
+use push_host::machine::real::Real;
+use push_host::progress;
+use push_host::recover::{RecoverError, recover};
+use push_host::transaction::{TransactionError, transact};
+use push_wire::journal::State;
+use push_wire::name::TransactionId;
+
+const USAGE: &str = "\
+push-host is started by push; there is little to do with it by hand.
+
+usage: push-host serve           speak with push over standard input and output
+       push-host transact ID     carry out a switch that `serve` has prepared
+       push-host recover         end a transaction that was cut short
+       push-host version         say which version this is
+";
+
+const NOT_BEGUN: u8 = 1;
+const USED_WRONGLY: u8 = 2;
+const TAKEN_BACK: u8 = 5;
+const IN_DOUBT: u8 = 6;
+
+fn main() -> ExitCode {
+    // Files are created with their final mode, whatever the caller's mask says.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["transact", id] => match id.parse() {
+            Ok(id) => run_transaction(&id),
+            Err(error) => complain(
+                &error,
+                "the id is the one that `serve` has chosen",
+                USED_WRONGLY,
+            ),
+        },
+        ["recover"] => run_recovery(),
+        ["version" | "--version"] => {
+            say(&format!("push-host {}\n", env!("CARGO_PKG_VERSION")));
+            ExitCode::SUCCESS
+        }
+        ["help" | "--help" | "-h"] => {
+            say(USAGE);
+            ExitCode::SUCCESS
+        }
+        [] | [_, ..] => {
+            let _ = io::stderr().write_all(USAGE.as_bytes());
+            ExitCode::from(USED_WRONGLY)
+        }
+    }
+}
+
+fn run_transaction(id: &TransactionId) -> ExitCode {
+    let layout = Layout::new("/");
+    let mut machine = Real::new(layout.clone());
+    let request = match progress::request(&machine, &layout, id) {
+        Ok(request) => request,
+        Err(error) => return complain(&error, "transactions are begun by `push`", NOT_BEGUN),
+    };
+    match transact(&mut machine, &layout, &request) {
+        Ok(state) => ended(&state),
+        Err(error) => {
+            let status = match &error {
+                TransactionError::Lock(_)
+                | TransactionError::Journal(_)
+                | TransactionError::Store(_)
+                | TransactionError::Stale { .. }
+                | TransactionError::Unfinished { .. } => NOT_BEGUN,
+                TransactionError::Illegal(_)
+                | TransactionError::Stuck { .. }
+                | TransactionError::Unrecorded(_) => IN_DOUBT,
+            };
+            complain(&error, error.help(), status)
+        }
+    }
+}
+
+/// Taking back is what a recovery is for, so it is a success.
+fn run_recovery() -> ExitCode {
+    let layout = Layout::new("/");
+    match recover(&mut Real::new(layout.clone()), &layout) {
+        Ok(_) => ExitCode::SUCCESS,
+        // Whoever holds the lock ends what it began.
+        Err(RecoverError::Lock(error)) => complain(&error, error.help(), NOT_BEGUN),
+        Err(error) => complain(&error, error.help(), IN_DOUBT),
+    }
+}
+
+fn ended(state: &State) -> ExitCode {
+    match state {
+        State::Committed => ExitCode::SUCCESS,
+        State::TakenBack(_) => ExitCode::from(TAKEN_BACK),
+        State::Prepared | State::Switching | State::Probation(_) | State::TakingBack(_) => {
+            ExitCode::from(IN_DOUBT)
+        }
+    }
+}
+
+fn say(text: &str) {
+    // When nobody reads the answer, nothing is left to be done about it.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(error: &dyn std::error::Error, help: &str, status: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "push-host: {error}\nhelp: {help}");
+    ExitCode::from(status)
+}

@@ -107,6 +107,7 @@ fn units(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
             before.is_none_or(|before| before.digest != unit.digest || before.runs != unit.runs);
         if rewritten {
             all.extend(rewritten_effect(name, unit));
+            all.extend(service_of_socket(name, &new));
         } else if changed_apps.contains(&unit.app) {
             all.extend(release_effect(name, unit));
         }
@@ -136,6 +137,16 @@ fn rewritten_effect(name: &UnitName, unit: &Unit) -> Option<Effect> {
         Runs::Always if name.suffix() == "socket" => Some(Effect::RestartSocket(name.clone())),
         Runs::Always => Some(Effect::Restart(name.clone())),
     }
+}
+
+/// The service that has to be stopped for its socket to restart, and so has to be started again.
+fn service_of_socket(name: &UnitName, units: &BTreeMap<&UnitName, &Unit>) -> Option<Effect> {
+    if name.suffix() != "socket" {
+        return None;
+    }
+    let service = format!("{}.service", name.stem());
+    let (&service, unit) = units.iter().find(|(unit, _)| unit.as_str() == service)?;
+    (unit.runs == Runs::Always).then(|| Effect::Restart(service.clone()))
 }
 
 fn release_effect(name: &UnitName, unit: &Unit) -> Option<Effect> {
@@ -363,6 +374,23 @@ mod tests {
         let mut to = slice();
         to.apps.insert("api".parse().unwrap(), app("r2"));
         assert_eq!(shown(slice(), to), ["restart api.service"]);
+    }
+
+    #[test]
+    fn a_changed_socket_brings_its_service_back_up() {
+        let mut to = slice();
+        to.units.insert(
+            "api.socket".parse().unwrap(),
+            unit("k2", Runs::Always, OnRelease::Nothing),
+        );
+        assert_eq!(
+            shown(slice(), to),
+            [
+                "reload systemd's units",
+                "restart api.socket",
+                "restart api.service"
+            ]
+        );
     }
 
     #[test]

@@ -252,6 +252,11 @@ pub trait World {
 /// The largest text, manifest or record that is read whole, in bytes.
 pub const TEXT_BYTES_MAX: u64 = 64 << 20;
 
+/// A length of time as the clock counts it.
+pub fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Writes a file in place of whatever is at `path`: whole or not at all, whoever looks. The content
 /// is synced; the folder is the caller's to sync.
 pub fn replace<M: Disk + ?Sized>(

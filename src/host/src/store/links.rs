@@ -118,6 +118,8 @@ pub fn lay<M: Disk>(
     if !foreign.is_empty() {
         return Err(StoreError::Occupied(foreign));
     }
+    // An original of an earlier transaction must not be taken for one of this.
+    forget_originals(machine, layout)?;
     let mut changed = BTreeSet::new();
     for (place, link) in links(layout, manifest) {
         match found(machine, &place, &link)? {
@@ -149,14 +151,19 @@ pub fn adopt<M: Disk>(
     sync(machine, &changed)
 }
 
-/// Puts the originals of adopted files in their place again; before the switch back.
+/// Puts the originals of files that only `gone` adopted in their place again; before the switch back
+/// to `kept`.
 pub fn restore<M: Disk>(
     machine: &mut M,
     layout: &Layout,
-    manifest: &Manifest,
+    (gone, kept): (&Manifest, &Manifest),
 ) -> Result<(), StoreError> {
+    let kept = links(layout, kept);
     let mut changed = BTreeSet::new();
-    for (place, link) in links(layout, manifest) {
+    for (place, link) in links(layout, gone) {
+        if kept.contains_key(&place) {
+            continue;
+        }
         let aside = layout.adopted(&place);
         let Some((_, access)) = &link.file else {
             continue;
@@ -186,10 +193,16 @@ pub fn release<M: Disk>(
             changed.extend(place.parent().map(Path::to_owned));
         }
     }
-    for name in machine.list(&layout.adopted_folder())? {
-        machine.remove(&layout.adopted_folder().join(name))?;
-    }
+    forget_originals(machine, layout)?;
     sync(machine, &changed)
+}
+
+fn forget_originals<M: Disk>(machine: &mut M, layout: &Layout) -> Result<(), StoreError> {
+    let folder = layout.adopted_folder();
+    for name in machine.list(&folder)? {
+        machine.remove(&folder.join(name))?;
+    }
+    Ok(())
 }
 
 fn found<M: Disk>(machine: &M, place: &Path, link: &Link) -> Result<Found, StoreError> {

@@ -1,0 +1,245 @@
+//! Carries out what is derived from the generation in effect: what systemd, nginx and the kernel hold
+//! in memory, and the opened secrets. What is to be run, and in which order, `push_wire::effect`
+//! decides; this module only knows how. Every effect can be run again at any time.
+
+use std::io;
+use std::time::Duration;
+
+use push_wire::digest::Digest;
+use push_wire::effect::Effect;
+use push_wire::manifest::{Manifest, Runs};
+use push_wire::name::{AppName, FileName, UnitName, UserName};
+
+use crate::layout::Layout;
+use crate::machine::{self, Access, Clock, Disk, Machine, TEXT_BYTES_MAX, Tool, ToolError, World};
+
+/// How long nginx has until new workers serve the new generation.
+const NGINX_WAIT: Duration = Duration::from_secs(5);
+
+/// The pause between two looks at what nginx serves.
+const NGINX_LOOK: Duration = Duration::from_millis(50);
+
+/// Everybody may pass through a folder of secrets, nobody may list it; each file is its owner's alone.
+const SECRETS_FOLDER_MODE: u32 = 0o711;
+
+/// The mode of an opened secret.
+const SECRET_MODE: u32 = 0o400;
+
+/// Why an effect did not take hold.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    /// A secret does not open.
+    #[error("the secret {name} of {app} cannot be opened: {why}")]
+    Secret {
+        /// Its app.
+        app: AppName,
+        /// Its name.
+        name: FileName,
+        /// The reason; never content.
+        why: String,
+    },
+    /// A tool failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// nginx took the order and went on serving something else.
+    #[error(
+        "nginx still serves {} and not generation {wanted}; its error log says why",
+        found.map_or("nothing of push".to_owned(), |found| format!("generation {found}"))
+    )]
+    Nginx {
+        /// The generation that new workers should serve.
+        wanted: u64,
+        /// What they serve.
+        found: Option<u64>,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+}
+
+impl EffectError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Secret { .. } => {
+                "push again, so that the secret is sealed to this host's key anew"
+            }
+            Self::Tool(_) => "look at the output above; `push logs` shows more",
+            Self::Nginx { .. } => {
+                "see `journalctl -u nginx` and /var/log/nginx/error.log on the host"
+            }
+            Self::Disk(_) => "look at the disk of the host: `df -h`, `dmesg`",
+        }
+    }
+}
+
+/// Carries out one effect of the generation that `to` declares, which is the one in effect.
+pub fn carry_out<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    to: &Manifest,
+    effect: &Effect,
+) -> Result<(), EffectError> {
+    match effect {
+        Effect::Stop(unit) => run(machine, &Tool::Stop(unit.clone())),
+        Effect::OpenSecrets => open_secrets(machine, layout, to),
+        Effect::DaemonReload => run(machine, &Tool::DaemonReload),
+        Effect::Sysctl => run(machine, &Tool::Sysctl),
+        Effect::LoadFirewall => load_firewall(machine, layout, to),
+        Effect::RemoveFirewall => run(machine, &Tool::RemoveFirewall),
+        Effect::RestartSocket(unit) => restart_socket(machine, to, unit),
+        Effect::Restart(unit) => restart(machine, unit),
+        Effect::Reload(unit) => run(machine, &Tool::Reload(unit.clone())),
+        Effect::RestartForeign(unit) => run(machine, &Tool::TryRestart(unit.clone())),
+        Effect::ReloadForeign(unit) => run(machine, &Tool::TryReload(unit.clone())),
+        Effect::ReloadNginx => reload_nginx(machine, to),
+    }
+}
+
+/// Derives at boot what does not outlive a boot, or may have been read too early: secrets, firewall,
+/// and what systemd started from texts that were taken back since. It waits for no unit, because the
+/// units wait for it.
+pub fn carry_out_at_boot<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    (gone, to): (&Manifest, &Manifest),
+) -> Result<(), EffectError> {
+    open_secrets(machine, layout, to)?;
+    if to.nftables().is_some() {
+        load_firewall(machine, layout, to)?;
+    } else if gone.nftables().is_some() {
+        run(machine, &Tool::RemoveFirewall)?;
+    }
+    if gone.generation == to.generation {
+        return Ok(());
+    }
+    run(machine, &Tool::DaemonReload)?;
+    let (old, new) = (gone.units(), to.units());
+    for &unit in old.keys().filter(|unit| !new.contains_key(*unit)) {
+        run(machine, &Tool::StopLater(unit.clone()))?;
+    }
+    for (&unit, declared) in &new {
+        if declared.runs == Runs::Always && !declared.wanted_by.is_empty() {
+            run(machine, &Tool::RestartLater(unit.clone()))?;
+        }
+    }
+    Ok(())
+}
+
+fn run<M: World>(machine: &mut M, tool: &Tool) -> Result<(), EffectError> {
+    Ok(machine.run(tool)?)
+}
+
+/// A unit that failed often enough stays dead until its failures are forgotten.
+fn restart<M: World>(machine: &mut M, unit: &UnitName) -> Result<(), EffectError> {
+    run(machine, &Tool::ResetFailed(unit.clone()))?;
+    run(machine, &Tool::Restart(unit.clone()))
+}
+
+/// systemd does not start a socket whose service runs.
+fn restart_socket<M: World>(
+    machine: &mut M,
+    to: &Manifest,
+    socket: &UnitName,
+) -> Result<(), EffectError> {
+    let service = format!("{}.service", socket.stem());
+    if let Some(&service) = to.units().keys().find(|unit| unit.as_str() == service) {
+        run(machine, &Tool::Stop(service.clone()))?;
+    }
+    restart(machine, socket)
+}
+
+fn load_firewall<M: World>(
+    machine: &mut M,
+    layout: &Layout,
+    to: &Manifest,
+) -> Result<(), EffectError> {
+    let file = layout.generation(to.generation).firewall();
+    run(machine, &Tool::LoadFirewall(file))
+}
+
+/// An order that nginx took proves nothing: only what a new connection is served does.
+fn reload_nginx<M: World + Clock>(machine: &mut M, to: &Manifest) -> Result<(), EffectError> {
+    run(machine, &Tool::ReloadNginx)?;
+    let wanted = (!to.sites().is_empty()).then_some(to.generation.0);
+    let deadline_ms = machine.boottime_ms() + machine::milliseconds(NGINX_WAIT);
+    loop {
+        let found = machine.nginx_serves();
+        if found == wanted {
+            return Ok(());
+        }
+        if machine.boottime_ms() >= deadline_ms {
+            return Err(EffectError::Nginx {
+                wanted: to.generation.0,
+                found,
+            });
+        }
+        machine.sleep(NGINX_LOOK);
+    }
+}
+
+/// Opens every secret of a generation for its owner alone, each whole or not at all, and removes the
+/// files that the generation does not declare.
+fn open_secrets<M: Disk + World>(
+    machine: &mut M,
+    layout: &Layout,
+    to: &Manifest,
+) -> Result<(), EffectError> {
+    let folder = Access {
+        mode: SECRETS_FOLDER_MODE,
+        ..Access::public_folder()
+    };
+    let secrets = to.secrets();
+    if !secrets.is_empty() {
+        machine::folders(machine, &layout.secrets(), &folder)?;
+    }
+    for ((app, name), secret) in &secrets {
+        machine.folder(&layout.app_secrets(app), &folder)?;
+        let opened = open(machine, layout, (to, app, name), &secret.sealed)?;
+        let access = access(&secret.owner);
+        machine::replace(machine, &layout.secret(app, name), &opened, &access)?;
+    }
+    for app in machine.list(&layout.secrets())? {
+        let folder = layout.secrets().join(&app);
+        let declared = |file: &str| {
+            secrets
+                .keys()
+                .any(|(owner, name)| owner.as_str() == app && name.as_str() == file)
+        };
+        if !secrets.keys().any(|(owner, _)| owner.as_str() == app) {
+            machine.remove_folder(&folder)?;
+            continue;
+        }
+        for file in machine.list(&folder)?.iter().filter(|file| !declared(file)) {
+            machine.remove(&folder.join(file))?;
+        }
+    }
+    Ok(())
+}
+
+fn access(owner: &UserName) -> Access {
+    Access {
+        mode: SECRET_MODE,
+        owner: owner.clone(),
+        group: owner.clone(),
+    }
+}
+
+fn open<M: Disk + World>(
+    machine: &M,
+    layout: &Layout,
+    (to, app, name): (&Manifest, &AppName, &FileName),
+    sealed: &Digest,
+) -> Result<zeroize::Zeroizing<Vec<u8>>, EffectError> {
+    let wrong = |why: String| EffectError::Secret {
+        app: app.clone(),
+        name: name.clone(),
+        why,
+    };
+    let path = layout.generation(to.generation).sealed(app, name);
+    let content = machine.read(&path, TEXT_BYTES_MAX)?;
+    if Digest::of(&content) != *sealed {
+        return Err(wrong("it is not the one that was staged".to_owned()));
+    }
+    machine.unseal(&content).map_err(wrong)
+}

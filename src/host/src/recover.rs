@@ -1,0 +1,179 @@
+//! What a host does about a transaction that was cut short. One rule: what has no COMMITTED in the
+//! journal is taken back; what has it is finished forward.
+//!
+//! It runs at boot, from `push-recover.service`, before the network, nginx and the apps; and after
+//! every transaction, as `ExecStopPost=` of the transaction's own unit, so that a transaction whose
+//! process was killed (by the kernel for want of memory, by its `RuntimeMaxSec=`) is ended by the same
+//! unit, under the same name, before another one can begin. That it can be run at any time, any number
+//! of times, is what makes both the same thing: with nothing to do it does nothing.
+//!
+//! A journal that cannot be trusted decides nothing: what `current` names stays in effect, its secrets
+//! and firewall are derived, and the error is loud.
+
+use push_wire::journal::{Record, State};
+use push_wire::manifest::Manifest;
+use push_wire::message::Holder;
+
+use crate::effects::{EffectError, carry_out_at_boot};
+use crate::journal::{self, Journal, JournalError};
+use crate::layout::Layout;
+use crate::lock::{self, LockError};
+use crate::machine::Machine;
+use crate::store::{self, StoreError};
+use crate::transaction::{self, Since, TransactionError};
+
+/// The unit that runs [`recover`] at boot. Everything that could read what a generation declares
+/// comes after it; it waits for nothing but the disk and `/run`.
+pub const UNIT: &str = "\
+# Written by push-host.
+[Unit]
+Description=Take back or finish what push was doing when this host went down
+Documentation=man:systemd.unit(5)
+DefaultDependencies=no
+RequiresMountsFor=/etc/push /var/lib/push /srv /run
+After=local-fs.target systemd-remount-fs.service
+Before=basic.target sysinit.target network-pre.target nftables.service systemd-sysctl.service nginx.service ssh.service shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+ConditionPathExists=/var/lib/push/journal
+
+[Service]
+Type=oneshot
+ExecStart=/usr/local/lib/push/push-host recover
+TimeoutStartSec=120
+
+[Install]
+WantedBy=sysinit.target
+";
+
+/// Why a recovery did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// A transaction runs; there is nothing to recover from.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The journal cannot be trusted, so nothing was decided.
+    #[error("what is in effect stays, because {0}")]
+    Journal(#[from] JournalError),
+    /// What is in effect cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The transaction could not be ended.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
+    /// The secrets or the firewall of what is in effect could not be derived.
+    #[error(transparent)]
+    Effect(#[from] EffectError),
+}
+
+impl RecoverError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Lock(error) => error.help(),
+            Self::Journal(error) => error.help(),
+            Self::Store(error) => error.help(),
+            Self::Transaction(error) => error.help(),
+            Self::Effect(error) => error.help(),
+        }
+    }
+}
+
+/// Applies the rule. Returns how the last transaction stands afterwards, if there ever was one.
+pub fn recover<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+) -> Result<Option<State>, RecoverError> {
+    let _lock = lock::take(machine, layout, &holder(machine))?;
+    let journal = match journal::read(machine, layout) {
+        Ok(journal) => journal,
+        Err(error) => {
+            derive(machine, layout)?;
+            return Err(error.into());
+        }
+    };
+    let Some(last) = journal.last().cloned() else {
+        derive(machine, layout)?;
+        return Ok(None);
+    };
+    let since = since(machine, layout, &last)?;
+    let state = match &last.state {
+        State::Prepared | State::Switching | State::Probation(_) | State::TakingBack(_) => {
+            let resumed = transaction::resume(machine, layout, (journal, since));
+            if resumed.is_err() && since == Since::Booted {
+                // Whatever is in effect now needs its secrets and its firewall all the same.
+                derive(machine, layout)?;
+            }
+            resumed?
+        }
+        State::Committed | State::TakenBack(_) => {
+            finish(machine, layout, (&journal, &last, since))?;
+            last.state
+        }
+    };
+    Ok(Some(state))
+}
+
+/// Whether the folder of a transaction is still there, which does not outlive a boot.
+fn since<M: Machine>(machine: &M, layout: &Layout, last: &Record) -> Result<Since, StoreError> {
+    let folder = layout.transaction(&last.transaction);
+    Ok(match machine.stat(folder.folder())? {
+        Some(_) => Since::SameBoot,
+        None => Since::Booted,
+    })
+}
+
+fn holder<M: Machine>(machine: &M) -> Holder {
+    Holder {
+        operator: "the host itself".to_owned(),
+        since_unix_s: machine.unix_s(),
+        step: "recovering".to_owned(),
+        transaction: None,
+    }
+}
+
+/// Does again what may be left of a transaction that has ended.
+fn finish<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    (journal, last, since): (&Journal, &Record, Since),
+) -> Result<(), RecoverError> {
+    let Some(about) = journal.about(&last.transaction) else {
+        return derive(machine, layout);
+    };
+    let before = store::current(machine, layout)?;
+    if last.state.is_committed() && before != about.to {
+        let to = transaction::settle_committed(machine, layout, about)?;
+        let gone = read_or_empty(machine, layout, before);
+        carry_out_at_boot(machine, layout, (&gone, &to))?;
+    } else if since == Since::Booted {
+        derive(machine, layout)?;
+    }
+    let (gone, kept) = if last.state.is_committed() {
+        (about.from, about.to)
+    } else {
+        (about.to, about.from)
+    };
+    let kept = store::manifest(machine, layout, kept)?;
+    let gone = read_or_empty(machine, layout, gone);
+    transaction::tidy(machine, layout, (&gone, &kept))?;
+    Ok(())
+}
+
+/// The manifest of a generation that may have been pruned since.
+fn read_or_empty<M: Machine>(
+    machine: &M,
+    layout: &Layout,
+    id: push_wire::name::GenerationId,
+) -> Manifest {
+    store::manifest(machine, layout, id).unwrap_or_else(|_| Manifest {
+        generation: id,
+        ..Manifest::empty()
+    })
+}
+
+/// Opens the secrets and loads the firewall of what is in effect.
+fn derive<M: Machine>(machine: &mut M, layout: &Layout) -> Result<(), RecoverError> {
+    let manifest = store::current_manifest(machine, layout)?;
+    Ok(carry_out_at_boot(machine, layout, (&manifest, &manifest))?)
+}

@@ -1,0 +1,588 @@
+//! The switch from one generation to another: the one place where a host changes what is in effect.
+//! It needs neither the laptop nor the network, and is cut short by nothing but the end of its process;
+//! then [`crate::recover`] takes it up where the journal says it stands.
+//!
+//! ```text
+//! Prepared    links of both generations, the links to rename: made and synced, nothing live changes
+//! Switching   the rename of /etc/push/current, synced; then the effects
+//! Probation   health, and where asked for the operator's return
+//! Committed   synced before anybody is told; then what only the old generation had goes
+//! TakingBack  the same rename the other way, the effects the other way, until they hold
+//! TakenBack   synced before anybody is told; then what only the new generation had goes
+//! ```
+//!
+//! What is legal in which state is decided by [`State::after`] alone; each state has one action here,
+//! whose result is the next event. A new state does not compile until it has one. Every action can be
+//! run again after a cut at any of its calls.
+
+use std::io;
+use std::time::Duration;
+
+use push_wire::effect::{Effect, effects};
+use push_wire::journal::{About, Cause, Event, Illegal, Probation, Progress, State};
+use push_wire::manifest::Manifest;
+use push_wire::message::Holder;
+use push_wire::name::{GenerationId, TransactionId};
+
+use crate::effects::{EffectError, carry_out, carry_out_at_boot};
+use crate::evidence;
+use crate::journal::{self, Entry, Journal, JournalError};
+use crate::layout::Layout;
+use crate::lock::{self, LockError};
+use crate::machine::{Disk, Machine};
+use crate::progress::{self, Request};
+use crate::store::{self, StoreError, links, prune};
+use crate::trial::{self, Setting};
+
+/// How often taking back is tried again while the host is up: half a second apart at first, then
+/// longer, about four minutes in all.
+const TAKE_BACK_ROUNDS: u32 = 12;
+
+/// How often it is tried again at boot, when everything else waits for it.
+const TAKE_BACK_ROUNDS_AT_BOOT: u32 = 3;
+
+/// The first pause before something is tried again.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+
+/// The longest pause before something is tried again.
+const RETRY_LATEST: Duration = Duration::from_secs(30);
+
+/// How often the record that ends a transaction is tried to be written.
+const LAST_RECORD_TRIES: u32 = 5;
+
+/// Why a transaction did not begin, or did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactionError {
+    /// Nothing began: somebody else is at it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A generation cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing began: the host is not where the plan saw it.
+    #[error("generation {found} is in effect, and this switch was planned at {expected}")]
+    Stale {
+        /// What the plan saw.
+        expected: GenerationId,
+        /// What is there.
+        found: GenerationId,
+    },
+    /// Nothing began: an earlier transaction has not ended.
+    #[error("transaction {transaction} has not ended")]
+    Unfinished {
+        /// Which.
+        transaction: TransactionId,
+    },
+    /// A step that the states do not allow: a fault of push.
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+    /// The old generation's link is in place or is not, and something of it does not hold.
+    #[error("generation {generation} cannot be brought back completely: {why}")]
+    Stuck {
+        /// The generation that is to come back.
+        generation: GenerationId,
+        /// What does not hold.
+        why: String,
+    },
+    /// The transaction has ended on the host, and the journal cannot be made to say so.
+    #[error("the end of the transaction cannot be recorded: {0}")]
+    Unrecorded(JournalError),
+}
+
+impl TransactionError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Lock(error) => error.help(),
+            Self::Journal(error) => error.help(),
+            Self::Store(error) => error.help(),
+            Self::Stale { .. } => "plan again: `push plan`",
+            Self::Unfinished { .. } => "run `push-host recover` on the host, or push again",
+            Self::Illegal(_) => "this is a fault of push; please report it",
+            Self::Stuck { .. } => {
+                "repair what is named, then run `push-host recover` on the host; a reboot tries it again too"
+            }
+            Self::Unrecorded(_) => {
+                "repair the disk of the host, then run `push-host recover` on it"
+            }
+        }
+    }
+}
+
+/// Whether the host has been booted since the transaction began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// It has not: processes of the new generation may run.
+    SameBoot,
+    /// It has: nothing of either generation is in memory, and units wait for us.
+    Booted,
+}
+
+/// Carries out a request from its first record to its last. `Ok` is what the journal says in the end;
+/// an error before the first record means that nothing began, one after it that nobody knows.
+pub fn transact<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    request: &Request,
+) -> Result<State, TransactionError> {
+    let id = &request.switch.transaction;
+    let _lock = lock::take(machine, layout, &holder(machine, request))?;
+    let mut journal = journal::read(machine, layout)?;
+    if let Some(record) = journal.latest(id).filter(|record| record.state.is_final()) {
+        // Asked again, it gives the same answer.
+        return Ok(record.state.clone());
+    }
+    if let Some(record) = journal.unfinished() {
+        return Err(TransactionError::Unfinished {
+            transaction: record.transaction.clone(),
+        });
+    }
+    let (from, to) = sides(machine, layout, &request.about)?;
+    begin(machine, layout, (&mut journal, request))?;
+    let mut run = Run {
+        machine,
+        layout,
+        id: id.clone(),
+        about: request.about.clone(),
+        from,
+        to,
+        journal,
+        since: Since::SameBoot,
+        has_switched: false,
+        started_ms: 0,
+    };
+    run.started_ms = run.machine.boottime_ms();
+    run.tell(&Progress::State(State::Prepared));
+    run.drive(State::Prepared)
+}
+
+/// Writes the first record. One that may stand there although it failed is removed, so that nothing
+/// seems to have begun; if that fails too, a recovery takes back what did not happen.
+fn begin<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    (journal, request): (&mut Journal, &Request),
+) -> Result<(), TransactionError> {
+    let entry = Entry {
+        transaction: request.switch.transaction.clone(),
+        state: State::Prepared,
+        about: Some(request.about.clone()),
+    };
+    let begun = journal.begin(machine, layout, entry);
+    if begun.is_err()
+        && let Err(error) = journal.cut_torn_tail(machine, layout)
+    {
+        machine.warn(&error.to_string());
+    }
+    Ok(begun.map(drop)?)
+}
+
+/// Takes up a transaction that was cut short: whatever had not been committed is taken back.
+pub fn resume<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    (journal, since): (Journal, Since),
+) -> Result<State, TransactionError> {
+    let Some(last) = journal.unfinished().cloned() else {
+        // Callers ask first; without an unfinished one there is nothing to take up.
+        return Err(StoreError::from(io::Error::other("no transaction is unfinished")).into());
+    };
+    let about =
+        journal
+            .about(&last.transaction)
+            .cloned()
+            .ok_or_else(|| TransactionError::Stuck {
+                generation: GenerationId::NONE,
+                why: "the journal does not say what the transaction is about".to_owned(),
+            })?;
+    let from = store::manifest(machine, layout, about.from)?;
+    let to = store::manifest(machine, layout, about.to).unwrap_or_else(|error| {
+        machine.warn(&format!("generation {} cannot be read: {error}", about.to));
+        Manifest {
+            generation: about.to,
+            ..Manifest::empty()
+        }
+    });
+    let has_switched = journal
+        .records()
+        .iter()
+        .any(|record| record.transaction == last.transaction && record.state == State::Switching);
+    let started_ms = machine.boottime_ms();
+    let id = last.transaction.clone();
+    let mut run = Run {
+        machine,
+        layout,
+        id,
+        about,
+        from,
+        to,
+        journal,
+        since,
+        has_switched,
+        started_ms,
+    };
+    let state = match &last.state {
+        State::Prepared | State::Switching | State::Probation(_) => {
+            run.enter(last.state, Event::Failed(Cause::Restarted))?
+        }
+        State::TakingBack(_) | State::Committed | State::TakenBack(_) => last.state,
+    };
+    run.drive(state)
+}
+
+fn holder<M: Machine>(machine: &M, request: &Request) -> Holder {
+    Holder {
+        operator: request.about.provenance.operator.clone(),
+        since_unix_s: machine.unix_s(),
+        step: format!("switching to generation {}", request.about.to),
+        transaction: Some(request.switch.transaction.clone()),
+    }
+}
+
+/// Both manifests, checked: what is not as push left it is neither switched to nor relied on for
+/// taking back.
+fn sides<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    about: &About,
+) -> Result<(Manifest, Manifest), TransactionError> {
+    let found = store::current(machine, layout)?;
+    if found != about.from {
+        return Err(TransactionError::Stale {
+            expected: about.from,
+            found,
+        });
+    }
+    let from = store::manifest(machine, layout, about.from)?;
+    let to = store::manifest(machine, layout, about.to)?;
+    store::verify(machine, layout, &from)?;
+    store::verify(machine, layout, &to)?;
+    Ok((from, to))
+}
+
+/// Finishes forward what the journal calls committed: makes sure that the switch names it.
+pub fn settle_committed<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    about: &About,
+) -> Result<Manifest, TransactionError> {
+    let to = store::manifest(machine, layout, about.to)?;
+    if store::current(machine, layout)? != about.to {
+        links::lay(machine, layout, &to)?;
+        point_current(machine, layout, about.to).map_err(StoreError::from)?;
+        links::adopt(machine, layout, &to)?;
+    }
+    Ok(to)
+}
+
+struct Run<'a, M> {
+    machine: &'a mut M,
+    layout: &'a Layout,
+    id: TransactionId,
+    about: About,
+    from: Manifest,
+    to: Manifest,
+    journal: Journal,
+    since: Since,
+    /// Whether the rename may have happened, and effects may have run.
+    has_switched: bool,
+    started_ms: u64,
+}
+
+impl<M: Machine> Run<'_, M> {
+    fn drive(&mut self, mut state: State) -> Result<State, TransactionError> {
+        loop {
+            let event = match &state {
+                State::Prepared => self.prepare(),
+                State::Switching => self.switch(),
+                State::Probation(probation) => self.on_trial(probation),
+                State::TakingBack(_) => self.take_back()?,
+                State::Committed | State::TakenBack(_) => {
+                    self.tidy(&state);
+                    return Ok(state);
+                }
+            };
+            if let Event::Failed(cause) = &event {
+                self.tell_evidence(cause);
+            }
+            state = self.enter(state, event)?;
+        }
+    }
+
+    /// Records the next state and then tells it. A state that cannot be recorded is not entered,
+    /// except that of taking back: what is not committed comes back whether the journal knows or not.
+    fn enter(&mut self, state: State, event: Event) -> Result<State, TransactionError> {
+        let next = state.clone().after(event)?;
+        let Err(error) = self.record(&next) else {
+            self.tell(&Progress::State(next.clone()));
+            return Ok(next);
+        };
+        let why = error.to_string();
+        self.machine
+            .warn(&format!("{next:?} cannot be recorded: {why}"));
+        match &next {
+            State::TakingBack(_) => Ok(next),
+            State::TakenBack(_) => self.insist(next),
+            State::Prepared | State::Switching | State::Probation(_) | State::Committed => {
+                if let Err(error) = self.journal.cut_torn_tail(self.machine, self.layout) {
+                    self.machine.warn(&error.to_string());
+                }
+                self.enter(state, Event::Failed(Cause::Host { why }))
+            }
+        }
+    }
+
+    fn insist(&mut self, state: State) -> Result<State, TransactionError> {
+        let mut pause = RETRY_FIRST;
+        for _ in 1..LAST_RECORD_TRIES {
+            self.machine.sleep(pause);
+            pause = (pause * 2).min(RETRY_LATEST);
+            if self.record(&state).is_ok() {
+                self.tell(&Progress::State(state.clone()));
+                return Ok(state);
+            }
+        }
+        self.record(&state).map_err(TransactionError::Unrecorded)?;
+        self.tell(&Progress::State(state.clone()));
+        Ok(state)
+    }
+
+    fn record(&mut self, state: &State) -> Result<(), JournalError> {
+        let entry = Entry {
+            transaction: self.id.clone(),
+            state: state.clone(),
+            about: None,
+        };
+        self.journal
+            .append(self.machine, self.layout, entry)
+            .map(drop)
+    }
+
+    fn tell(&mut self, progress: &Progress) {
+        // After a boot nobody follows any more: the journal tells.
+        if self.since == Since::SameBoot {
+            progress::tell(self.machine, self.layout, (&self.id, progress));
+        }
+    }
+
+    fn tell_evidence(&mut self, cause: &Cause) {
+        let run = effects(&self.from, &self.to);
+        let found = evidence::collect(self.machine, (&self.to, &run), (cause, self.started_ms));
+        if let Some(evidence) = found {
+            self.tell(&Progress::Evidence(Box::new(evidence)));
+        }
+    }
+
+    /// Makes everything that the switch, and its way back, will need: a full disk cannot hinder them
+    /// afterwards.
+    fn prepare(&mut self) -> Event {
+        let made = links::lay(self.machine, self.layout, &self.to)
+            .and_then(|()| Ok(make_ready(self.machine, self.layout, &self.about)?));
+        match made {
+            Ok(()) => Event::Begin,
+            Err(error) => Event::Failed(Cause::Host {
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    fn switch(&mut self) -> Event {
+        self.has_switched = true;
+        let switched = switch_link(self.machine, self.layout)
+            .map_err(StoreError::from)
+            .and_then(|()| links::adopt(self.machine, self.layout, &self.to));
+        if let Err(error) = switched {
+            return Event::Failed(Cause::Host {
+                why: error.to_string(),
+            });
+        }
+        for effect in effects(&self.from, &self.to) {
+            if let Err(cause) = trial::heed(self.machine, self.layout, &self.id) {
+                return Event::Failed(cause);
+            }
+            self.tell(&Progress::Effect(effect.clone()));
+            if let Err(error) = carry_out(self.machine, self.layout, &self.to, &effect) {
+                let (effect, why) = (effect.to_string(), error.to_string());
+                return Event::Failed(Cause::Effect { effect, why });
+            }
+        }
+        match self.machine.boot_id() {
+            Ok(boot_id) => Event::Switched(Probation {
+                boot_id,
+                deadline_ms: self.deadline_ms(),
+            }),
+            Err(error) => Event::Failed(Cause::Host {
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    fn deadline_ms(&self) -> Option<u64> {
+        let within_ms = self.about.confirm_within_ms?;
+        Some(self.machine.boottime_ms().saturating_add(within_ms))
+    }
+
+    fn on_trial(&mut self, probation: &Probation) -> Event {
+        let setting = Setting {
+            transaction: &self.id,
+            from: &self.from,
+            to: &self.to,
+        };
+        trial::run(self.machine, self.layout, setting, probation)
+    }
+
+    /// Brings the old generation back, and tries again what does not hold.
+    fn take_back(&mut self) -> Result<Event, TransactionError> {
+        let rounds = match self.since {
+            Since::SameBoot => TAKE_BACK_ROUNDS,
+            Since::Booted => TAKE_BACK_ROUNDS_AT_BOOT,
+        };
+        let (mut open, mut pause) = (self.way_back(), RETRY_FIRST);
+        let mut why = String::new();
+        for round in 0..rounds {
+            if round > 0 {
+                self.machine.warn(&format!(
+                    "generation {} is not back yet: {why}",
+                    self.about.from
+                ));
+                self.machine.sleep(pause);
+                pause = (pause * 2).min(RETRY_LATEST);
+            }
+            if let Err(error) = self.point_back() {
+                why = error.to_string();
+                continue;
+            }
+            match self.run_back(&open) {
+                None => return Ok(Event::Restored),
+                Some((rest, error)) => (open, why) = (rest, error),
+            }
+        }
+        Err(TransactionError::Stuck {
+            generation: self.about.from,
+            why,
+        })
+    }
+
+    /// The effects of taking back. The firewall comes first: it may be what keeps the operator out.
+    fn way_back(&self) -> Vec<Effect> {
+        let (first, then): (Vec<Effect>, Vec<Effect>) = effects(&self.to, &self.from)
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::LoadFirewall | Effect::RemoveFirewall));
+        [first, then].concat()
+    }
+
+    fn point_back(&mut self) -> Result<(), StoreError> {
+        links::restore(self.machine, self.layout, (&self.to, &self.from))?;
+        if store::current(self.machine, self.layout)? != self.about.from {
+            point_current(self.machine, self.layout, self.about.from)?;
+        }
+        Ok(())
+    }
+
+    /// Runs the effects and returns those that still do not hold, with the last reason. One that
+    /// fails does not keep the others from running.
+    fn run_back(&mut self, open: &[Effect]) -> Option<(Vec<Effect>, String)> {
+        if self.since == Since::Booted {
+            let sides = (&self.to, &self.from);
+            let failed = carry_out_at_boot(self.machine, self.layout, sides).err();
+            return failed.map(|error| (open.to_vec(), error.to_string()));
+        }
+        if !self.has_switched {
+            return None;
+        }
+        let mut failed: Vec<(Effect, EffectError)> = Vec::new();
+        for effect in open {
+            self.tell(&Progress::Effect(effect.clone()));
+            if let Err(error) = carry_out(self.machine, self.layout, &self.from, effect) {
+                failed.push((effect.clone(), error));
+            }
+        }
+        let (last, error) = failed.last()?;
+        let why = format!("could not {last}: {error}");
+        let again = |effect: &&Effect| {
+            failed
+                .iter()
+                .any(|(failed, _)| failed == *effect || feeds(failed, effect))
+        };
+        Some((open.iter().filter(again).cloned().collect(), why))
+    }
+
+    /// Removes what only the side that lost had. The transaction has ended; what cannot be removed
+    /// now is harmless, and tried again at the next boot.
+    fn tidy(&mut self, state: &State) {
+        let (gone, kept) = if state.is_committed() {
+            (&self.from, &self.to)
+        } else {
+            (&self.to, &self.from)
+        };
+        let tidied = tidy(self.machine, self.layout, (gone, kept)).and_then(|()| {
+            if state.is_committed() && self.since == Since::SameBoot {
+                prune::prune(self.machine, self.layout, &self.journal)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = tidied {
+            self.machine.warn(&format!(
+                "what is not needed any more stays for now: {error}"
+            ));
+        }
+    }
+}
+
+/// Whether `then` reads what `first` writes, so that it has to run again after it.
+fn feeds(first: &Effect, then: &Effect) -> bool {
+    matches!(first, Effect::OpenSecrets | Effect::DaemonReload) && first < then
+}
+
+/// Removes the links that only the side that lost had, and the links made in advance.
+pub fn tidy<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    sides: (&Manifest, &Manifest),
+) -> Result<(), StoreError> {
+    links::release(machine, layout, sides)?;
+    machine.remove(&layout.current_to())?;
+    machine.remove(&layout.current_from())?;
+    Ok(())
+}
+
+/// Makes both links in advance, durably.
+fn make_ready<M: Disk>(machine: &mut M, layout: &Layout, about: &About) -> io::Result<()> {
+    for (link, id) in [
+        (layout.current_to(), about.to),
+        (layout.current_from(), about.from),
+    ] {
+        machine.remove(&link)?;
+        if !id.is_none() {
+            machine.link(&Layout::current_target(id), &link)?;
+        }
+    }
+    machine.sync(&layout.push())
+}
+
+/// THE switch: one rename, made durable.
+fn switch_link<M: Disk>(machine: &mut M, layout: &Layout) -> io::Result<()> {
+    machine.rename(&layout.current_to(), &layout.current())?;
+    machine.sync(&layout.push())
+}
+
+/// Makes `current` name a generation, or nothing, durably; with a link made in advance if one of them
+/// is the right one.
+fn point_current<M: Disk>(machine: &mut M, layout: &Layout, id: GenerationId) -> io::Result<()> {
+    let target = Layout::current_target(id);
+    if id.is_none() {
+        machine.remove(&layout.current())?;
+        return machine.sync(&layout.push());
+    }
+    let mut ready = layout.current_from();
+    if machine.read_link(&ready)?.as_ref() != Some(&target) {
+        ready = layout.current_to();
+        machine.remove(&ready)?;
+        machine.link(&target, &ready)?;
+    }
+    machine.rename(&ready, &layout.current())?;
+    machine.sync(&layout.push())
+}
