@@ -42,7 +42,7 @@ pub fn systemd_environment(name: &str, value: &str) -> Result<String, EncodeErro
 }
 
 /// The rest of a line that systemd takes as it stands (a description): specifiers made literal,
-/// line ends and a trailing backslash refused. Source: systemd.syntax(7).
+/// line ends, a trailing backslash and blanks at either end refused. Source: systemd.syntax(7).
 pub fn systemd_text(text: &str) -> Result<String, EncodeError> {
     let place = "a line of a unit";
     if let Some(found) = text.chars().find(|c| c.is_control()) {
@@ -57,6 +57,13 @@ pub fn systemd_text(text: &str) -> Result<String, EncodeError> {
             found: '\\',
             place,
             why: "it would join the next line",
+        });
+    }
+    if text.starts_with(' ') || text.ends_with(' ') {
+        return Err(EncodeError {
+            found: ' ',
+            place,
+            why: "systemd would cut off blanks at either end",
         });
     }
     Ok(text.replace('%', "%%"))
@@ -190,6 +197,7 @@ mod tests {
         assert!(nginx_word("$host").is_err());
         assert!(systemd_text("x\nExecStart=").is_err());
         assert!(systemd_text("x\\").is_err());
+        assert!(systemd_text("/srv/x ").is_err());
         assert!(systemd_environment("A B", "").is_err());
     }
 

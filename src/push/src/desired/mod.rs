@@ -5,20 +5,34 @@
 //! when the host does not hold it already. It must not know how a plan is shown or carried out.
 //! A new kind of declared thing is a new file here that fills its part of the slice.
 
+mod apps;
 mod error;
+mod files;
+mod hardening;
+mod locations;
+mod making;
+mod secrets;
+mod sites;
+mod units;
 mod vault;
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use push_wire::digest::Digest;
 use push_wire::facts::Needs;
-use push_wire::manifest::{Provenance, Slice};
+use push_wire::manifest::{Manifest, Provenance, Slice};
 use push_wire::message::{Bytes, Hello, Stage};
 use push_wire::tree::Tree;
 
 pub use error::DesiredError;
+use making::Making;
 pub use vault::{Opened, Vault, VaultError};
 
 use crate::inventory::{Fleet, Host};
@@ -99,7 +113,7 @@ impl Desired {
 }
 
 /// The digests of all texts that a generation holds.
-fn held(manifest: &push_wire::manifest::Manifest) -> std::collections::BTreeSet<Digest> {
+fn held(manifest: &Manifest) -> BTreeSet<Digest> {
     let units = manifest.units().into_values().map(|unit| unit.digest);
     let sites = manifest.sites().into_values().map(|site| site.digest);
     let files = manifest.files().into_values().map(|file| file.digest);
@@ -109,6 +123,32 @@ fn held(manifest: &push_wire::manifest::Manifest) -> std::collections::BTreeSet<
 
 /// What `input`'s host shall have.
 pub fn desired(input: &Input<'_>) -> Result<Desired, DesiredError> {
-    let _ = input;
-    todo!("lands within the hour")
+    let mut making = Making::new(input);
+    let mut trees = BTreeMap::new();
+    let mut needs = BTreeMap::new();
+    for app in input.fleet.apps_on(&input.host.name) {
+        let what = format!("the release of {}", app.name);
+        let payload = input
+            .payloads
+            .get(&app.name)
+            .ok_or_else(|| making.value_error(&what, "it was not read"))?;
+        let on_host = apps::on_host(&making, app, payload)?;
+        let secrets = secrets::deliveries(&making, app)?;
+        apps::declare(&mut making, &on_host, payload)?;
+        units::declare(&mut making, &on_host, &secrets)?;
+        sites::declare(&mut making, &on_host, &secrets)?;
+        secrets::declare(&mut making, app, &secrets)?;
+        trees.insert(payload.digest, payload.tree.clone());
+        needs.insert(app.name.clone(), payload.needs.clone());
+    }
+    files::declare(&mut making)?;
+    Ok(Desired {
+        host: input.host.name.clone(),
+        project: input.fleet.project.clone(),
+        slice: making.slice,
+        texts: making.texts,
+        trees,
+        needs,
+        directives: making.directives,
+    })
 }

@@ -9,6 +9,9 @@ mod change;
 mod diff;
 mod refusal;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use push_wire::digest::Digest;

@@ -20,6 +20,9 @@ mod pack;
 mod payload;
 mod verbatim;
 
+#[cfg(test)]
+mod tests;
+
 pub use build::{BUILD_TIME_MAX, build};
 pub use checkout::{Checkout, CheckoutState, operator, provenance, release_id};
 pub use content::Content;

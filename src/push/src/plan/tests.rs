@@ -1,0 +1,385 @@
+//! Golden cases: inventory text and facts in, plans out.
+
+use std::fmt::Write as _;
+
+use push_wire::manifest::{Manifest, Slice};
+
+use super::*;
+use crate::desired::sample::{CANARY, Sample};
+
+const API: &str = r#"
+[apps.api]
+on = "web1"
+source = "app"
+env = { PORT = "8080" }
+secrets = ["url"]
+shared = ["data"]
+[apps.api.service]
+exec = "{{ release.current }}/app"
+"#;
+
+fn plan(sample: &Sample) -> HostPlan {
+    HostPlan::new(&sample.hello, &sample.desired(), 22)
+}
+
+fn settled(toml: &str) -> Sample {
+    let mut sample = Sample::new(toml);
+    let desired = sample.desired();
+    sample.settle(&desired);
+    sample
+}
+
+/// The plan in short, for golden cases: what changes, then what runs.
+fn short(plan: &HostPlan) -> String {
+    fn sign<T>(change: &Change<T>) -> char {
+        match (change.is_added(), change.is_removed()) {
+            (true, _) => '+',
+            (_, true) => '-',
+            (false, false) => '~',
+        }
+    }
+    let mut out = String::new();
+    for (app, change) in &plan.releases {
+        let id = change.to.as_ref().or(change.from.as_ref()).unwrap();
+        let _ = writeln!(out, "{} release {app} {}", sign(change), id.id);
+    }
+    for (app, settings) in &plan.settings {
+        for setting in settings {
+            let _ = writeln!(out, "~ {app} {setting}");
+        }
+    }
+    for (unit, change) in &plan.units {
+        let _ = writeln!(out, "{} unit {unit}", sign(change));
+    }
+    for (site, change) in &plan.sites {
+        let _ = writeln!(out, "{} site {site}", sign(change));
+    }
+    if let Some(firewall) = &plan.firewall {
+        for rule in &firewall.added {
+            let _ = writeln!(out, "+ rule {rule}");
+        }
+        for rule in &firewall.removed {
+            let _ = writeln!(out, "- rule {rule}");
+        }
+    }
+    for (path, change) in &plan.files {
+        let _ = writeln!(out, "{} file {path}", sign(change));
+    }
+    for (app, files) in &plan.secrets {
+        for (file, change) in files {
+            let _ = writeln!(out, "{} secret {app}/{file}", sign(change));
+        }
+    }
+    for effect in &plan.effects {
+        let _ = writeln!(out, "! {effect}");
+    }
+    for risk in &plan.risks {
+        let _ = writeln!(out, "risk: {risk}");
+    }
+    for stays in &plan.forward_only {
+        let _ = writeln!(out, "stays: {stays}");
+    }
+    for refusal in &plan.refusals {
+        let _ = writeln!(out, "refused: {refusal}");
+    }
+    out
+}
+
+#[test]
+fn a_first_push_adds_everything() {
+    insta::assert_snapshot!(short(&plan(&Sample::new(API))));
+}
+
+#[test]
+fn planning_against_a_plans_own_result_is_empty() {
+    let sample = settled(API);
+    let again = plan(&sample);
+    assert!(again.is_empty(), "{}", short(&again));
+    assert!(again.effects.is_empty());
+    let opened = sample.vault.opened.lock().unwrap().len();
+    assert_eq!(opened, 1, "the second plan opens no secret");
+}
+
+#[test]
+fn a_later_push_of_the_same_content_keeps_the_release_that_is_there() {
+    let mut sample = settled(API);
+    sample.release = "20270101T000000Z-fffffff".into();
+    assert!(plan(&sample).is_empty());
+}
+
+#[test]
+fn a_new_release_restarts_its_service_and_nothing_else() {
+    let mut sample = settled(API);
+    sample.write("app", "#!/bin/sh\nexit\n");
+    sample.release = "20270101T000000Z-fffffff".into();
+    insta::assert_snapshot!(short(&plan(&sample)));
+}
+
+#[test]
+fn a_release_that_the_host_still_has_travels_no_more() {
+    let mut sample = settled(API);
+    sample.write("app", "#!/bin/sh\nexit\n");
+    sample.release = "20270101T000000Z-fffffff".into();
+    let desired = sample.desired();
+    sample.settle(&desired);
+    sample.write("app", "#!/bin/sh\n");
+    sample.release = "20280101T000000Z-eeeeeee".into();
+    let back = plan(&sample);
+    let to = back.releases["api"].to.as_ref().unwrap();
+    assert_eq!(to.id.as_str(), "20260102T030405Z-abcdef0");
+    assert_eq!(
+        back.bytes_max,
+        sample
+            .desired()
+            .stage(&sample.hello, Provenance::default(), 22)
+            .texts
+            .values()
+            .map(|text| text.0.len() as u64)
+            .sum::<u64>()
+    );
+}
+
+#[test]
+fn a_variable_changes_the_unit_alone() {
+    let sample = settled(API);
+    sample.declare(&API.replace("8080", "9090"));
+    let changed = plan(&sample);
+    insta::assert_snapshot!(short(&changed));
+    let old = settled(API).desired().texts;
+    let shown = diffs(&changed, &old, &sample.desired());
+    insta::assert_snapshot!(shown[0].unified);
+}
+
+#[test]
+fn what_leaves_the_inventory_leaves_the_host() {
+    let sample = settled(&format!(
+        "{API}\n[firewall]\nallow = [\"http\", \"https\"]\n[files.\"/etc/motd\"]\ncontent = \"hello\"\n"
+    ));
+    sample.declare("[firewall]\nallow = [\"https\"]\n");
+    insta::assert_snapshot!(short(&plan(&sample)));
+}
+
+#[test]
+fn a_secret_that_is_sealed_anew_with_the_same_content_changes_nothing() {
+    let mut sample = settled(API);
+    sample.vault.sealing = 1;
+    assert!(plan(&sample).is_empty());
+    assert_eq!(
+        sample.vault.opened.lock().unwrap().len(),
+        2,
+        "it had to be compared"
+    );
+}
+
+#[test]
+fn a_secret_that_is_missing_stops_the_push_by_its_name() {
+    let mut sample = Sample::new(API);
+    sample.vault.missing = Some("url".parse().unwrap());
+    let error = sample.try_desired().unwrap_err();
+    assert!(error.is_about_secrets());
+    assert_eq!(
+        error.to_string(),
+        "web1: the secret url: there is no such file"
+    );
+}
+
+#[test]
+fn a_new_host_key_has_its_secrets_sealed_again() {
+    let mut sample = settled(API);
+    let secrets = &mut sample
+        .hello
+        .manifest
+        .slices
+        .values_mut()
+        .next()
+        .unwrap()
+        .slice
+        .secrets;
+    let secret = secrets
+        .values_mut()
+        .next()
+        .unwrap()
+        .values_mut()
+        .next()
+        .unwrap();
+    secret.recipient = Digest::of("another key");
+    let changed = plan(&sample);
+    assert!(!changed.secrets.is_empty());
+    assert!(
+        changed.effects.is_empty(),
+        "nobody is told: {}",
+        short(&changed)
+    );
+}
+
+#[test]
+fn a_firewall_is_a_risk_and_names_its_rules() {
+    let sample = Sample::new(
+        "[firewall]\nallow = [\"http\", { port = 9100, from = [\"10.0.0.0/8\", \"2001:db8::/32\"] }]\n",
+    );
+    insta::assert_snapshot!(short(&plan(&sample)));
+}
+
+#[test]
+fn what_a_host_lacks_is_known_before_anything_is_sent() {
+    let mut sample = Sample::new(&format!(
+        "{API}[apps.api.site]\nserver_name = \"a.example\"\nproxy = \"http://127.0.0.1:1\"\n[firewall]\nallow = []\n"
+    ));
+    let facts = &mut sample.hello.facts;
+    facts.nginx = None;
+    facts.nft = false;
+    facts.systemd = Some(245);
+    facts.shutdown_scheduled = true;
+    facts.room.values_mut().for_each(|room| {
+        room.bytes = 1000;
+        room.inodes = 1;
+    });
+    insta::assert_snapshot!(short(&plan(&sample)));
+    for refusal in plan(&sample).refusals {
+        assert!(!refusal.help().is_empty());
+    }
+}
+
+#[test]
+fn a_program_for_another_host_is_refused() {
+    let sample = Sample::new(API);
+    let mut desired = sample.desired();
+    let needs = desired.needs.values_mut().next().unwrap();
+    needs.machine = Some("x86_64".into());
+    needs.interpreter = Some("/lib64/ld-linux-x86-64.so.2".into());
+    needs.glibc = Some((2, 36));
+    needs.libraries = ["libc.so.6".to_owned()].into();
+    let refusals = |desired: &Desired| HostPlan::new(&sample.hello, desired, 22).refusals;
+    assert_eq!(refusals(&desired), []);
+    let with = |change: &dyn Fn(&mut push_wire::facts::Needs)| {
+        let mut desired = desired.clone();
+        change(desired.needs.values_mut().next().unwrap());
+        refusals(&desired)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        with(&|needs| needs.machine = Some("aarch64".into())),
+        ["api is built for aarch64, and this host is x86_64"]
+    );
+    assert_eq!(
+        with(&|needs| needs.interpreter = Some("/lib/ld-musl-x86_64.so.1".into())),
+        ["api needs the loader /lib/ld-musl-x86_64.so.1, which this host does not have"]
+    );
+    assert_eq!(
+        with(&|needs| needs.glibc = Some((2, 38))),
+        ["api needs glibc 2.38, and this host has 2.36"]
+    );
+    assert_eq!(
+        with(&|needs| needs.libraries.extend(["libpq.so.5".to_owned()])),
+        ["api needs shared libraries that this host does not have: libpq.so.5"]
+    );
+    assert_eq!(with(&|needs| needs.machine = Some("i686".into())), [""; 0]);
+}
+
+#[test]
+fn what_another_project_has_is_refused_naming_it() {
+    let mut sample = settled(API);
+    let slice = sample
+        .hello
+        .manifest
+        .slices
+        .values()
+        .next()
+        .unwrap()
+        .clone();
+    sample.hello.manifest = Manifest::empty();
+    sample
+        .hello
+        .manifest
+        .slices
+        .insert("other".parse().unwrap(), slice);
+    let refused = plan(&sample).refusals;
+    assert!(
+        refused
+            .iter()
+            .any(|refusal| refusal.to_string()
+                == "app api belongs to the project other on this host"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn another_projects_slice_is_never_touched() {
+    let mut sample = settled(API);
+    let slice = sample
+        .hello
+        .manifest
+        .slices
+        .values()
+        .next()
+        .unwrap()
+        .clone();
+    sample.hello.manifest = Manifest::empty();
+    sample
+        .hello
+        .manifest
+        .slices
+        .insert("other".parse().unwrap(), slice);
+    sample.declare("");
+    let nothing = plan(&sample);
+    assert!(
+        nothing.is_empty() && nothing.effects.is_empty(),
+        "{}",
+        short(&nothing)
+    );
+}
+
+#[test]
+fn no_secret_is_in_anything_that_can_be_shown() {
+    let sample = Sample::new(&API.replace(
+        r#"secrets = ["url"]"#,
+        r#"secrets = ["url", { name = "token", as = "env" }, { name = "tls", as = "file" }]"#,
+    ));
+    let desired = sample.desired();
+    let plan = HostPlan::new(&sample.hello, &desired, 22);
+    assert_eq!(
+        sample.vault.opened.lock().unwrap().len(),
+        3,
+        "all were opened"
+    );
+    let stage = desired.stage(&sample.hello, Provenance::default(), 22);
+    let texts = desired
+        .texts
+        .values()
+        .map(|text| String::from_utf8_lossy(&text.0).into_owned());
+    let shown = [
+        format!("{desired:?}"),
+        format!("{plan:?}"),
+        serde_json::to_string(&plan).unwrap(),
+        format!("{stage:?}"),
+        serde_json::to_string(&stage.slice).unwrap(),
+    ];
+    for text in texts.chain(shown) {
+        assert!(!text.contains(CANARY), "{text}");
+    }
+}
+
+#[test]
+fn a_port_of_sshd_that_the_firewall_does_not_know_yet_is_let_in() {
+    let mut sample = settled("[firewall]\nallow = [\"http\"]\n");
+    assert!(plan(&sample).is_empty());
+    sample.hello.facts.ssh_ports.insert(2222);
+    let changed = plan(&sample);
+    assert_eq!(changed.ways_in, [2222].into());
+    assert!(changed.is_risky() && changed.effects == [Effect::LoadFirewall]);
+}
+
+#[test]
+fn an_empty_slice_removes_the_project() {
+    let sample = settled(API);
+    let mut desired = sample.desired();
+    desired.slice = Slice::default();
+    let plan = HostPlan::new(&sample.hello, &desired, 22);
+    assert!(plan.releases["api"].is_removed());
+    assert!(
+        plan.effects
+            .contains(&Effect::Stop("api.service".parse().unwrap()))
+    );
+}
