@@ -181,10 +181,13 @@ fn the_same_content_is_the_same_release_however_it_is_wrapped() {
     }
 }
 
+/// What is wrong with an archive, and its entries.
+type Hostile = (&'static str, &'static [(&'static str, u8, &'static str)]);
+
 #[test]
 fn a_hostile_archive_is_refused() {
     let folder = Folder::new();
-    let refused: &[(&str, &[(&str, u8, &str)])] = &[
+    let refused: &[Hostile] = &[
         ("above", &[("../x", b'0', "x")]),
         ("inside", &[("a/../../x", b'0', "x")]),
         ("absolute", &[("/etc/x", b'0', "x")]),
@@ -383,7 +386,7 @@ fn a_build_shows_its_output_and_its_failure() {
     let run = |command: &str, lines: &mut Vec<String>| {
         let command = Build(command.to_owned());
         build(&app(), &command, folder.0.path(), &mut |line| {
-            lines.push(line.to_owned())
+            lines.push(line.to_owned());
         })
     };
     run("echo one; echo two >&2; touch made", &mut lines).unwrap();
