@@ -1,0 +1,140 @@
+//! What can be wrong with secrets, their keys and their recipients. Never holds content.
+
+/// Why a secret cannot be opened or sealed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// There is no key at all.
+    #[error("there is no key that could open secrets")]
+    NoIdentity {
+        /// Where one was looked for.
+        looked: Vec<String>,
+    },
+    /// A file of keys cannot be read.
+    #[error("the identity {file} cannot be read: {why}")]
+    IdentityUnreadable {
+        /// The file.
+        file: String,
+        /// What the system says.
+        why: String,
+    },
+    /// A file of keys that holds none that age can use.
+    #[error("the identity {file} cannot open secrets: {why}")]
+    IdentityUnsupported {
+        /// The file.
+        file: String,
+        /// What it is instead.
+        why: String,
+    },
+    /// A key that stays locked.
+    #[error("the identity {file} stays locked: {why}")]
+    IdentityLocked {
+        /// The file.
+        file: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The sealed file cannot be read.
+    #[error("{file} cannot be read: {why}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What the system says.
+        why: String,
+    },
+    /// The sealed file, or what is in it, is too large.
+    #[error("{file} is larger than a secret can be: {max} bytes")]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// Nothing is in the sealed file.
+    #[error("{file} is empty")]
+    Empty {
+        /// The file.
+        file: String,
+    },
+    /// The file is not sealed at all.
+    #[error("{file} is not an age file: its content is not sealed")]
+    Plaintext {
+        /// The file.
+        file: String,
+    },
+    /// The file is not as it was when it was sealed.
+    #[error("{file} is damaged: {why}")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// Which part.
+        why: &'static str,
+    },
+    /// The file is sealed to others.
+    #[error("{file} is sealed to none of your keys")]
+    NotForUs {
+        /// The file.
+        file: String,
+        /// The keys that were tried.
+        tried: Vec<String>,
+    },
+    /// A passphrase that would take too long to try.
+    #[error("{file} asks for far too much work: 2^{factor}")]
+    Work {
+        /// The file.
+        file: String,
+        /// The binary logarithm of the work.
+        factor: u8,
+    },
+    /// A text that is not a recipient.
+    #[error("{line:?} is not a recipient: {why}")]
+    Recipient {
+        /// The text, shortened.
+        line: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Sealing failed.
+    #[error("the secret cannot be sealed: {why}")]
+    Seal {
+        /// What age says.
+        why: String,
+    },
+}
+
+impl SecretError {
+    /// What to do next.
+    pub fn help(&self) -> String {
+        match self {
+            Self::NoIdentity { looked } => format!(
+                "name a file with your age or SSH key in PUSH_IDENTITY, or make one with `push secret init`; looked at {}",
+                looked.join(", ")
+            ),
+            Self::IdentityUnreadable { .. } => {
+                "check that the file exists and that you may read it, or name another one in PUSH_IDENTITY".to_owned()
+            }
+            Self::IdentityUnsupported { .. } => {
+                "use an age identity, or an SSH key of type ed25519 or rsa, without hardware".to_owned()
+            }
+            Self::IdentityLocked { .. } => {
+                "run it in a terminal and type the passphrase, or name a key without one in PUSH_IDENTITY".to_owned()
+            }
+            Self::Unreadable { file, .. } => format!("check that {file} exists and that you may read it"),
+            Self::TooLarge { .. } => "ship large files as an app's source; a secret is a key or a password".to_owned(),
+            Self::Empty { file } | Self::Damaged { file, .. } => {
+                format!("take the file from the last commit where it was whole: git log -- {file}")
+            }
+            Self::Plaintext { file } => {
+                format!("seal it with `push secret set`, and change the value if {file} was ever committed")
+            }
+            Self::NotForUs { tried, .. } => format!(
+                "ask someone who can open it to run `push secret grant`; tried {}",
+                tried.join(", ")
+            ),
+            Self::Work { .. } => "it was not made by push; seal it again with `push secret set`".to_owned(),
+            Self::Recipient { .. } => {
+                "recipients are age1… keys, or SSH public keys of type ssh-ed25519 or ssh-rsa".to_owned()
+            }
+            Self::Seal { .. } => "check the recipients".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The operator's keys: age identities and SSH private keys, read from files, some locked by a
+//! passphrase.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use age::secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+use super::SecretError;
+use super::keyring::WORK_FACTOR_MAX;
+
+/// The largest file of keys, in bytes.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// The most keys that one file may hold.
+const KEYS_MAX: usize = 100;
+
+/// How an age file begins.
+pub(super) const AGE_HEADER: &[u8] = b"age-encryption.org/";
+
+/// How an armored age file begins.
+pub(super) const ARMOR_HEADER: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
+
+/// The variables that name files of keys, separated by ':', or hold a key themselves.
+const VARIABLES: &[&str] = &["PUSH_IDENTITY", "AGE_IDENTITY"];
+
+/// Where keys are looked for when nothing names one, below the home folder.
+const USUAL: &[&str] = &[".config/push/identity", ".ssh/id_ed25519", ".ssh/id_rsa"];
+
+/// Where keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityFile {
+    /// A file that somebody named: it must be there.
+    Named(PathBuf),
+    /// A file at a usual place: it may be missing.
+    Usual(PathBuf),
+    /// The key itself, from the environment of a CI job.
+    Given(GivenKey),
+}
+
+/// A key from the environment; wiped, and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GivenKey(Zeroizing<String>);
+
+impl std::fmt::Debug for GivenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key from the environment")
+    }
+}
+
+/// The files of keys to use: those that the environment names, else those that the inventory names,
+/// else those at the usual places. `~/` is the home folder; other relative paths are the project's.
+pub fn identity_files(
+    project: &Path,
+    named: &[PathBuf],
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Vec<IdentityFile> {
+    let home = variable("HOME").map(PathBuf::from);
+    let from_environment = VARIABLES
+        .iter()
+        .find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    if let Some(value) = from_environment {
+        if let Some(key) = value
+            .to_str()
+            .filter(|text| text.starts_with("AGE-SECRET-KEY-"))
+        {
+            return vec![IdentityFile::Given(GivenKey(Zeroizing::new(
+                key.to_owned(),
+            )))];
+        }
+        return std::env::split_paths(&value)
+            .map(IdentityFile::Named)
+            .collect();
+    }
+    if !named.is_empty() {
+        let place = |path: &PathBuf| match (path.strip_prefix("~"), &home) {
+            (Ok(inside), Some(home)) => home.join(inside),
+            _ => project.join(path),
+        };
+        return named.iter().map(place).map(IdentityFile::Named).collect();
+    }
+    let home = home.unwrap_or_default();
+    USUAL
+        .iter()
+        .map(|path| IdentityFile::Usual(home.join(path)))
+        .collect()
+}
+
+/// A key that is ready to open secrets.
+pub(super) enum Key {
+    Age(age::x25519::Identity),
+    Ssh(age::ssh::Identity),
+    /// Used by tests with published vectors; no file of keys holds one.
+    #[cfg(test)]
+    Passphrase(age::scrypt::Identity),
+}
+
+impl Key {
+    pub(super) fn as_identity(&self) -> &dyn age::Identity {
+        match self {
+            Self::Age(key) => key,
+            Self::Ssh(key) => key,
+            #[cfg(test)]
+            Self::Passphrase(key) => key,
+        }
+    }
+}
+
+/// What a file of keys holds.
+pub(super) enum Found {
+    Ready(Vec<Key>),
+    Locked(Lock),
+}
+
+/// A key that a passphrase opens.
+pub(super) enum Lock {
+    Ssh(Box<age::ssh::EncryptedKey>),
+    /// A whole file of age identities, sealed by a passphrase.
+    Age(Vec<u8>),
+}
+
+impl Lock {
+    /// Whether it may fit a file with this header.
+    pub(super) fn may_open(&self, header: &[u8]) -> bool {
+        let holds = |needle: &[u8]| header.windows(needle.len()).any(|window| window == needle);
+        match self {
+            Self::Ssh(_) => holds(b"-> ssh-"),
+            Self::Age(_) => holds(b"-> X25519") || holds(b"-> ssh-"),
+        }
+    }
+
+    pub(super) fn open(
+        &self,
+        file: &str,
+        passphrase: SecretString,
+    ) -> Result<Vec<Key>, SecretError> {
+        let wrong = || SecretError::IdentityLocked {
+            file: file.to_owned(),
+            why: "the passphrase is wrong",
+        };
+        match self {
+            Self::Ssh(key) => {
+                let key = key.decrypt(passphrase).map_err(|_| wrong())?;
+                Ok(vec![Key::Ssh(age::ssh::Identity::from(key))])
+            }
+            Self::Age(sealed) => {
+                let mut key = age::scrypt::Identity::new(passphrase);
+                key.set_max_work_factor(WORK_FACTOR_MAX);
+                let opened =
+                    age::Decryptor::new_buffered(age::armor::ArmoredReader::new(sealed.as_slice()))
+                        .and_then(|sealed| {
+                            sealed.decrypt(std::iter::once(&key as &dyn age::Identity))
+                        })
+                        .map_err(|_| wrong())?;
+                let mut text = Zeroizing::new(String::new());
+                opened
+                    .take(FILE_BYTES_MAX)
+                    .read_to_string(&mut text)
+                    .map_err(|_| wrong())?;
+                age_keys(file, &text)
+            }
+        }
+    }
+}
+
+/// The name and the bytes of a file of keys.
+type Named = (String, Zeroizing<Vec<u8>>);
+
+/// The bytes of a file of keys; `None` when it is missing and may be.
+pub(super) fn read(file: &IdentityFile) -> Result<Option<Named>, SecretError> {
+    let path = match file {
+        IdentityFile::Given(key) => {
+            let bytes = Zeroizing::new(key.0.as_bytes().to_vec());
+            return Ok(Some(("PUSH_IDENTITY".to_owned(), bytes)));
+        }
+        IdentityFile::Usual(path) if !path.exists() => return Ok(None),
+        IdentityFile::Named(path) | IdentityFile::Usual(path) => path,
+    };
+    let shown = path.display().to_string();
+    let unreadable = |why: String| SecretError::IdentityUnreadable {
+        file: shown.clone(),
+        why,
+    };
+    let metadata = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
+        return Err(unreadable("it is not a file of at most 256 KiB".to_owned()));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(metadata.len()).unwrap_or(0) + 1,
+    ));
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(error.to_string()))?;
+    Ok(Some((shown, bytes)))
+}
+
+/// The keys in a file.
+pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Found, SecretError> {
+    let unsupported = |why: &str| SecretError::IdentityUnsupported {
+        file: file.to_owned(),
+        why: why.to_owned(),
+    };
+    if bytes.starts_with(AGE_HEADER) || bytes.starts_with(ARMOR_HEADER) {
+        return Ok(Found::Locked(Lock::Age(bytes.to_vec())));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| unsupported("it is not a text"))?;
+    if !text.trim_start().starts_with("-----BEGIN") {
+        return age_keys(file, text).map(Found::Ready);
+    }
+    match age::ssh::Identity::from_buffer(bytes, Some(file.to_owned())) {
+        Ok(age::ssh::Identity::Encrypted(key)) => Ok(Found::Locked(Lock::Ssh(Box::new(key)))),
+        Ok(key @ age::ssh::Identity::Unencrypted(_)) => Ok(Found::Ready(vec![Key::Ssh(key)])),
+        Ok(age::ssh::Identity::Unsupported(kind)) => Err(unsupported(&unsupported_kind(&kind))),
+        Err(_) => Err(unsupported("it is not a private key of OpenSSH")),
+    }
+}
+
+fn unsupported_kind(kind: &age::ssh::UnsupportedKey) -> String {
+    use age::ssh::UnsupportedKey as Kind;
+    match kind {
+        Kind::EncryptedPem => {
+            "its old format protects it badly; rewrite it with `ssh-keygen -p -f FILE`".to_owned()
+        }
+        Kind::EncryptedSsh(cipher) => format!("its cipher {cipher:?} is unknown"),
+        Kind::Hardware(kind) => format!("its key is in hardware ({kind:?})"),
+        Kind::Type(kind) => format!("its type is {kind:?}"),
+    }
+}
+
+fn age_keys(file: &str, text: &str) -> Result<Vec<Key>, SecretError> {
+    let unsupported = |why: String| SecretError::IdentityUnsupported {
+        file: file.to_owned(),
+        why,
+    };
+    let mut keys = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match line.parse::<age::x25519::Identity>() {
+            Ok(key) if keys.len() < KEYS_MAX => keys.push(Key::Age(key)),
+            Ok(_) => return Err(unsupported(format!("it holds more than {KEYS_MAX} keys"))),
+            // What stands there may be half a key, so it is not repeated.
+            Err(_) => {
+                return Err(unsupported(format!(
+                    "line {} is not an age identity",
+                    number + 1
+                )));
+            }
+        }
+    }
+    if keys.is_empty() {
+        return Err(unsupported("it holds no key".to_owned()));
+    }
+    Ok(keys)
+}
+
+/// Whether a passphrase is one at all.
+pub(super) fn is_empty(passphrase: &SecretString) -> bool {
+    passphrase.expose_secret().is_empty()
+}

@@ -1,0 +1,110 @@
+//! Seals content to recipients, and fingerprints it under a key.
+
+use std::io::Write as _;
+use std::str::FromStr;
+
+use age::ssh::ParseRecipientKeyError;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use push_wire::digest::Digest;
+use zeroize::Zeroizing;
+
+use super::{Secret, SecretError};
+use crate::inventory::HostKey;
+
+/// The most recipients of one file.
+const RECIPIENTS_MAX: usize = 1000;
+
+/// The longest text of a recipient, in bytes; RSA with 16384 bits has about 2800.
+const LINE_BYTES_MAX: usize = 8192;
+
+/// Someone who can open what is sealed to them: a person's age or SSH key, or a host's key.
+#[derive(Clone)]
+pub enum Recipient {
+    /// `age1…`
+    Age(age::x25519::Recipient),
+    /// `ssh-ed25519 …` or `ssh-rsa …`
+    Ssh(age::ssh::Recipient),
+}
+
+impl Recipient {
+    /// A host, by its pinned key.
+    pub fn host(key: &HostKey) -> Result<Self, SecretError> {
+        key.as_str().parse()
+    }
+
+    fn as_recipient(&self) -> &dyn age::Recipient {
+        match self {
+            Self::Age(recipient) => recipient,
+            Self::Ssh(recipient) => recipient,
+        }
+    }
+}
+
+impl FromStr for Recipient {
+    type Err = SecretError;
+    fn from_str(line: &str) -> Result<Self, SecretError> {
+        let wrong = |why| SecretError::Recipient {
+            line: line.chars().take(60).collect(),
+            why,
+        };
+        if line.len() > LINE_BYTES_MAX || line.chars().any(char::is_control) {
+            return Err(wrong("it is not one line"));
+        }
+        // A secret key in the place of a public one must not be repeated.
+        if line.to_ascii_uppercase().contains("AGE-SECRET-KEY") || line.contains("PRIVATE KEY") {
+            return Err(SecretError::Recipient {
+                line: "…".to_owned(),
+                why: "it is a secret key",
+            });
+        }
+        if line.starts_with("age1") {
+            return line
+                .parse()
+                .map(Self::Age)
+                .map_err(|_| wrong("it is not a whole age1… key"));
+        }
+        line.parse().map(Self::Ssh).map_err(|error| match error {
+            ParseRecipientKeyError::RsaModulusTooLarge => wrong("its RSA key is too large"),
+            ParseRecipientKeyError::RsaModulusTooSmall => {
+                wrong("its RSA key is too small; at least 2048 bits")
+            }
+            ParseRecipientKeyError::Unsupported(_) | ParseRecipientKeyError::Ignore => {
+                wrong("nothing can be sealed to a key of its type")
+            }
+            ParseRecipientKeyError::Invalid(_) => {
+                wrong("it is neither an age nor an SSH public key")
+            }
+        })
+    }
+}
+
+/// Seals `content` so that each of `recipients`, and nobody else, can open it. Every sealing of the
+/// same content differs.
+pub fn seal(content: &[u8], recipients: &[Recipient]) -> Result<Vec<u8>, SecretError> {
+    let failed = |why: String| SecretError::Seal { why };
+    if recipients.is_empty() || recipients.len() > RECIPIENTS_MAX {
+        return Err(failed(format!("it needs 1 to {RECIPIENTS_MAX} recipients")));
+    }
+    let encryptor = age::Encryptor::with_recipients(recipients.iter().map(Recipient::as_recipient))
+        .map_err(|error| failed(error.to_string()))?;
+    let mut sealed = Vec::new();
+    encryptor
+        .wrap_output(&mut sealed)
+        .and_then(|mut writer| {
+            writer.write_all(content)?;
+            writer.finish()
+        })
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(sealed)
+}
+
+/// The fingerprint of a secret under a host's key: equal for equal content, and nothing that a
+/// reader without the key could guess content by.
+pub fn fingerprint(key: &[u8; 32], secret: &Secret) -> Digest {
+    // HMAC fills a short key with zeros up to the 64 bytes of a block (RFC 2104, section 2).
+    let mut block = Zeroizing::new([0; 64]);
+    block[..key.len()].copy_from_slice(key);
+    let mut mac = Hmac::<sha2::Sha256>::new((&*block).into());
+    mac.update(secret.expose());
+    Digest::from_bytes(mac.finalize().into_bytes().into())
+}
