@@ -168,6 +168,31 @@ impl Layout {
         self.at("/var/lib/push/spool")
     }
 
+    /// Packs that are arriving.
+    pub fn packs(&self) -> PathBuf {
+        self.spool().join("packs")
+    }
+
+    /// Files that were unpacked and wait for their release.
+    pub fn blobs(&self) -> PathBuf {
+        self.spool().join("blobs")
+    }
+
+    /// The listings of all releases.
+    pub fn trees(&self) -> PathBuf {
+        self.at("/var/lib/push/trees")
+    }
+
+    /// The listings of an app's releases.
+    pub fn app_trees(&self, app: &AppName) -> PathBuf {
+        self.trees().join(app.as_str())
+    }
+
+    /// The folder over which a view of a staged generation is mounted, for its own process alone.
+    pub fn view(&self) -> PathBuf {
+        self.at("/run/push/view")
+    }
+
     /// The key of the fingerprints of secrets.
     pub fn fingerprint_key(&self) -> PathBuf {
         self.at("/var/lib/push/fingerprint.key")
@@ -243,6 +268,13 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// A generation that is being written, under a name of its own.
+    pub fn being_written(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+        }
+    }
+
     /// The generation's folder.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -14,18 +14,34 @@
 //! | [`trial`] | whether a switched generation is healthy |
 //! | [`transaction`] | switch, trial, commit or take back |
 //! | [`recover`] | the same, taken up after a crash |
+//! | [`facts`] | what this host is |
+//! | [`fingerprint`] | the key that tells whether a secret changed |
+//! | [`spool`] | uploads that are not finished |
+//! | [`stage`] | from a slice to a generation that is complete, durable and checked |
+//! | [`view`] | the real tools look at a staged generation as if it were live |
+//! | [`launch`] | starts a transaction in a unit of its own |
+//! | [`status`] | what is in effect, what differs, what happened |
+//! | [`serve`] | the conversation with one operator |
 //!
 //! A module imports only those above it. Whatever touches the world goes through
 //! [`machine::Machine`]; decisions stand elsewhere, where they can be tested against a simulated host.
 
 pub mod effects;
 pub mod evidence;
+pub mod facts;
+pub mod fingerprint;
 pub mod journal;
+pub mod launch;
 pub mod layout;
 pub mod lock;
 pub mod machine;
 pub mod progress;
 pub mod recover;
+pub mod serve;
+pub mod spool;
+pub mod stage;
+pub mod status;
 pub mod store;
 pub mod transaction;
 pub mod trial;
+pub mod view;

@@ -5,13 +5,21 @@
 //! A transaction that has the lock still looks whether the generation that it was planned against is
 //! the one in effect: between staging and switching somebody else may have had the lock.
 
+use std::time::Duration;
+
 use push_wire::message::Holder;
 
 use crate::layout::Layout;
-use crate::machine::{self, Access, Disk, Held};
+use crate::machine::{self, Access, Clock, Disk, Held};
 
 /// The longest description of a holder that is read, in bytes.
 const HOLDER_BYTES_MAX: u64 = 64 << 10;
+
+/// How often the lock is tried to be taken.
+const TRIES: u32 = 25;
+
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +51,22 @@ pub struct Lock {
 }
 
 /// Takes the lock, or says who has it.
-pub fn take<M: Disk>(machine: &mut M, layout: &Layout, holder: &Holder) -> Result<Lock, LockError> {
+/// Somebody may be just looking whether it is free, or handing over: so it is tried for a moment.
+pub fn take<M: Disk + Clock>(
+    machine: &mut M,
+    layout: &Layout,
+    holder: &Holder,
+) -> Result<Lock, LockError> {
     machine::folders(machine, &layout.run(), &Access::public_folder())?;
-    let Some(held) = machine.lock(&layout.lock())? else {
+    let mut held = machine.lock(&layout.lock())?;
+    for _ in 1..TRIES {
+        if held.is_some() {
+            break;
+        }
+        machine.sleep(PAUSE);
+        held = machine.lock(&layout.lock())?;
+    }
+    let Some(held) = held else {
         return Err(LockError::Held(Box::new(describe(machine, layout))));
     };
     let lock = Lock { _held: held };

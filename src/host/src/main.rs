@@ -6,15 +6,20 @@
 //! | 1 | nothing began, and standard error says why |
 //! | 2 | used wrongly |
 //! | 5 | taken back |
+//! | 77 | not root, and so of no use (`EX_NOPERM` of sysexits.h) |
 //! | 6 | in doubt: standard error says what to do |
 
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
 use push_host::layout::Layout;
 use push_host::machine::real::Real;
 use push_host::progress;
 use push_host::recover::{RecoverError, recover};
+use push_host::serve::{End, OnHost, serve};
 use push_host::transaction::{TransactionError, transact};
 use push_wire::journal::State;
 use push_wire::name::TransactionId;
@@ -32,6 +37,7 @@ const NOT_BEGUN: u8 = 1;
 const USED_WRONGLY: u8 = 2;
 const TAKEN_BACK: u8 = 5;
 const IN_DOUBT: u8 = 6;
+const NOT_ROOT: u8 = 77;
 
 fn main() -> ExitCode {
     // Files are created with their final mode, whatever the caller's mask says.
@@ -47,6 +53,7 @@ fn main() -> ExitCode {
                 USED_WRONGLY,
             ),
         },
+        ["serve"] => converse(),
         ["recover"] => run_recovery(),
         ["version" | "--version"] => {
             say(&format!("push-host {}\n", env!("CARGO_PKG_VERSION")));
@@ -60,6 +67,49 @@ fn main() -> ExitCode {
             let _ = io::stderr().write_all(USAGE.as_bytes());
             ExitCode::from(USED_WRONGLY)
         }
+    }
+}
+
+/// Speaks over standard input and output, which carry nothing but frames. A push-host that was
+/// replaced lets the new one go on with the same two pipes.
+fn converse() -> ExitCode {
+    if !rustix::process::geteuid().is_root() {
+        let error = io::Error::other("push-host needs to be root on this host");
+        return complain(
+            &error,
+            "log in as root, or let the user run it by `sudo -n`",
+            NOT_ROOT,
+        );
+    }
+    let layout = Layout::new("/");
+    let mut machine = Real::new(layout.clone());
+    let mut outside = OnHost::new(layout.clone());
+    // Neither has a buffer of its own: after an upgrade the rest belongs to another program.
+    let both = (
+        io::stdin().as_fd().try_clone_to_owned(),
+        io::stdout().as_fd().try_clone_to_owned(),
+    );
+    let pipes = match both {
+        (Ok(input), Ok(output)) => (File::from(input), File::from(output)),
+        (Err(error), _) | (_, Err(error)) => {
+            return complain(
+                &error,
+                "standard input and output must be open",
+                USED_WRONGLY,
+            );
+        }
+    };
+    match serve(&mut machine, &layout, &mut outside, pipes) {
+        Ok(End::Gone | End::Broken(_)) => ExitCode::SUCCESS,
+        Ok(End::Replaced) => {
+            let error = Command::new(layout.program()).arg("serve").exec();
+            complain(
+                &error,
+                "the new push-host does not start; push again",
+                NOT_BEGUN,
+            )
+        }
+        Err(error) => complain(&error, "look at the host with `ssh`", NOT_BEGUN),
     }
 }
 

@@ -176,7 +176,7 @@ pub trait Disk {
     /// Reads a whole file of at most `bytes_max` bytes; following links.
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
     /// Opens a regular file to be read piece by piece; a link at its end is refused.
-    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + '_>>;
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read>>;
     /// Creates a file that must not exist, with its final access, and writes it. Not synced.
     fn create(&mut self, path: &Path, content: &[u8], access: &Access) -> io::Result<()>;
     /// Appends to a file. Not synced.

@@ -219,7 +219,7 @@ impl Disk for Real {
         read(path, bytes_max)
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + '_>> {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | ALWAYS;
         let file = File::from(while_("open", path, open(path, flags, Mode::empty()))?);
         Ok(Box::new(file))

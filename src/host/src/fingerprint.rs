@@ -1,0 +1,43 @@
+//! The key under which fingerprints of secrets are made: so that a manifest tells whether a secret
+//! changed, to who may push to this host, and nothing to anybody else.
+
+use std::io;
+
+use push_wire::digest::Digest;
+
+use crate::layout::Layout;
+use crate::machine::{self, Access, Disk};
+
+/// The key's size in bytes.
+const KEY_BYTES: usize = 32;
+
+/// The key in hexadecimal; made when it is asked for first, and never again.
+pub fn key<M: Disk>(machine: &mut M, layout: &Layout) -> io::Result<String> {
+    let path = layout.fingerprint_key();
+    if machine.stat(&path)?.is_none() {
+        machine::folders(machine, &layout.state(), &Access::private_folder())?;
+        machine::replace(machine, &path, &random()?, &Access::private_file())?;
+        machine.sync(&layout.state())?;
+    }
+    let bytes = machine.read(&path, KEY_BYTES as u64)?;
+    match <[u8; KEY_BYTES]>::try_from(bytes) {
+        // 32 bytes are written as a digest is; it is none.
+        Ok(bytes) => Ok(Digest::from_bytes(bytes).to_string()),
+        Err(_) => Err(io::Error::other(format!(
+            "{} is not {KEY_BYTES} bytes long; remove it, and the next push seals every secret anew",
+            path.display()
+        ))),
+    }
+}
+
+/// Bytes that nobody can guess.
+fn random() -> io::Result<[u8; KEY_BYTES]> {
+    let mut bytes = [0; KEY_BYTES];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    if filled == KEY_BYTES {
+        Ok(bytes)
+    } else {
+        // The kernel promises up to 256 bytes in one piece: getrandom(2).
+        Err(io::Error::other("the kernel gave too few random bytes"))
+    }
+}

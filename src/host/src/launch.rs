@@ -1,0 +1,91 @@
+//! Starts the transaction in a unit of its own, so that it outlives the session, the network and the
+//! laptop. Its fixed name lets systemd refuse a second one.
+
+use std::time::Duration;
+
+use push_wire::name::{TransactionId, UnitName};
+
+use crate::layout::Layout;
+use crate::machine::ToolError;
+use crate::machine::real::process::Program;
+
+/// The unit of a running transaction.
+const UNIT: &str = "push-transaction.service";
+
+/// How long systemd has to start it.
+const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a transaction may take in all. Effects, health and confirmation have limits of their own
+/// far below; this one is for a push-host that hangs.
+const RUN_WITHIN: &str = "RuntimeMaxSec=6h";
+
+/// What else the unit is: nearly the last to be killed when memory runs out, heard in the host's log
+/// only, and asked before it is killed. One that is killed all the same is taken up by recovery.
+const PROPERTIES: &[&str] = &[
+    "Description=push: a switch to another generation",
+    "Type=exec",
+    "OOMScoreAdjust=-900",
+    "KillMode=mixed",
+    "StandardInput=null",
+    "StandardOutput=journal",
+    "StandardError=journal",
+    RUN_WITHIN,
+];
+
+/// The unit of a running transaction.
+#[expect(
+    clippy::expect_used,
+    reason = "the text is a constant, and a test holds it"
+)]
+pub fn unit() -> UnitName {
+    UNIT.parse().expect("a unit's name")
+}
+
+/// Starts the transaction whose request has been left; returns once its program runs.
+pub fn launch(layout: &Layout, transaction: &TransactionId) -> Result<(), ToolError> {
+    Program::new(&argv(layout, transaction), START_WITHIN)
+        .succeed()
+        .map(drop)
+}
+
+fn argv(layout: &Layout, transaction: &TransactionId) -> Vec<String> {
+    let mut argv: Vec<String> = ["systemd-run", "--quiet", "--collect", "--no-ask-password"]
+        .map(str::to_owned)
+        .into();
+    argv.push(format!("--unit={UNIT}"));
+    argv.extend(
+        PROPERTIES
+            .iter()
+            .map(|property| format!("--property={property}")),
+    );
+    let program = layout.program();
+    argv.push(format!(
+        "--property=ExecStopPost={} recover",
+        program.display()
+    ));
+    argv.push("--".to_owned());
+    argv.push(layout.program().display().to_string());
+    argv.extend(["transact".to_owned(), transaction.to_string()]);
+    argv
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_named_and_the_program_is_told_apart_from_options() {
+        assert_eq!(unit().as_str(), UNIT);
+        let argv = argv(&Layout::new("/"), &"t1".parse().unwrap());
+        let end = argv.iter().position(|part| part == "--").unwrap();
+        assert_eq!(
+            argv[end + 1..],
+            ["/usr/local/lib/push/push-host", "transact", "t1"]
+        );
+        assert!(
+            argv[..end]
+                .iter()
+                .all(|part| part.starts_with("--") || part == "systemd-run")
+        );
+    }
+}

@@ -1,0 +1,40 @@
+//! The host's first word.
+
+use std::collections::BTreeMap;
+
+use push_wire::facts::{Facts, Program};
+use push_wire::message::Hello;
+
+use crate::layout::Layout;
+use crate::machine::Machine;
+use crate::stage::{Error, trees};
+use crate::{fingerprint, journal, lock, store};
+
+/// Says who is there, what is in effect, and what the host has already.
+pub fn hello<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    program: Program,
+    facts: Facts,
+) -> Result<Hello, Error> {
+    let journal = journal::read_settled(machine, layout)?;
+    let releases = trees::whole(machine, layout)?
+        .into_iter()
+        .map(|(app, releases)| {
+            let by_tree = releases
+                .into_iter()
+                .map(|(tree, id)| (tree, id.to_string()));
+            (app, by_tree.collect::<BTreeMap<_, _>>())
+        })
+        .collect();
+    Ok(Hello {
+        protocol: push_wire::PROTOCOL,
+        program,
+        facts,
+        manifest: store::current_manifest(machine, layout)?,
+        running: lock::holder(machine, layout)?,
+        fingerprint_key: fingerprint::key(machine, layout)?,
+        releases,
+        highest: store::highest(machine, layout, &journal)?,
+    })
+}

@@ -1,0 +1,53 @@
+//! The conversation with one operator, over standard input and output. Nothing but frames is written
+//! there, and nothing else keeps a switch going: the operator may vanish at any moment.
+//!
+//! | file | does |
+//! |---|---|
+//! | `channel` | frames in, frames out |
+//! | `session` | one request after the other, and the lock |
+//! | `hello` | the first word |
+//! | `transfer` | contents that follow a request: packs, and push-host itself |
+//! | `watch` | tells how a transaction goes on; hands over a confirmation |
+//! | `outside` | what a session lets other processes do: the real tools' checks, the transaction |
+//!
+//! To answer a new request: its variant in `push_wire::message`, and the compiler leads here.
+
+mod channel;
+mod hello;
+mod outside;
+mod session;
+mod transfer;
+mod watch;
+
+use std::io::{Read, Write};
+
+use crate::layout::Layout;
+use crate::machine::Machine;
+
+pub use outside::{OnHost, Outside};
+
+/// How a conversation ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// The operator's side closed it, wherever that was.
+    Gone,
+    /// What came was not push's conversation; the operator's side has been told.
+    Broken(String),
+    /// push-host was replaced; the caller lets the new program go on with the same two pipes.
+    Replaced,
+}
+
+/// Holds one conversation, from Hello to its end. Only a failure before the first word is an error:
+/// then nobody is listening to frames yet.
+pub fn serve<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    outside: &mut impl Outside,
+    pipes: (impl Read + Send + 'static, impl Write),
+) -> Result<End, crate::stage::Error> {
+    let (input, output) = pipes;
+    let facts = outside.facts();
+    let hello = hello::hello(machine, layout, outside.program(), facts.clone())?;
+    let channel = channel::Channel::new(input, output);
+    Ok(session::Session::new((machine, layout), outside, channel, facts).hold(hello))
+}

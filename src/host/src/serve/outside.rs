@@ -1,0 +1,91 @@
+//! What a session lets other processes do. Behind a trait, so that conversations can be tested
+//! without a host.
+
+use std::io::Read;
+use std::time::Duration;
+
+use push_wire::digest::{Digest, Hasher};
+use push_wire::facts::Facts;
+use push_wire::manifest::Manifest;
+use push_wire::message::Refusal;
+use push_wire::name::TransactionId;
+
+use crate::layout::Layout;
+use crate::machine::real::process::Program;
+use crate::stage::Checks;
+use crate::status::Firewall;
+use crate::{facts, launch, view};
+
+/// How long nft has to list a table.
+const LIST_WITHIN: Duration = Duration::from_secs(10);
+
+/// The session's other processes.
+pub trait Outside: Checks {
+    /// What this host is.
+    fn facts(&self) -> Facts;
+    /// What this program is.
+    fn program(&self) -> push_wire::facts::Program;
+    /// Whether the kernel has push's firewall.
+    fn firewall(&self) -> Firewall;
+    /// Starts the transaction whose request has been written; it outlives this process.
+    fn launch(&mut self, transaction: &TransactionId) -> Result<(), String>;
+}
+
+/// The real ones.
+#[derive(Debug)]
+pub struct OnHost {
+    layout: Layout,
+}
+
+impl OnHost {
+    /// On the host whose paths `layout` names.
+    pub fn new(layout: Layout) -> Self {
+        Self { layout }
+    }
+}
+
+impl Checks for OnHost {
+    fn check(&mut self, from: &Manifest, to: &Manifest) -> Result<Vec<String>, Refusal> {
+        view::check(&self.layout, from, to)
+    }
+}
+
+impl Outside for OnHost {
+    fn facts(&self) -> Facts {
+        facts::gather()
+    }
+
+    fn program(&self) -> push_wire::facts::Program {
+        push_wire::facts::Program {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            // A program whose file cannot be read is unlike every other, and so gets replaced.
+            digest: own_digest().unwrap_or_else(|_| Digest::of("")),
+        }
+    }
+
+    fn firewall(&self) -> Firewall {
+        match Program::new(&["nft", "list", "table", "inet", "push"], LIST_WITHIN).run() {
+            Ok(ended) if ended.status.success() => Firewall::Loaded,
+            Ok(_) => Firewall::Missing,
+            Err(_) => Firewall::Unknown,
+        }
+    }
+
+    fn launch(&mut self, transaction: &TransactionId) -> Result<(), String> {
+        launch::launch(&self.layout, transaction).map_err(|error| error.to_string())
+    }
+}
+
+/// The digest of the file that this process runs, even where it has been replaced meanwhile.
+fn own_digest() -> std::io::Result<Digest> {
+    const PIECE_BYTES: usize = 256 << 10;
+    let mut file = std::fs::File::open("/proc/self/exe")?;
+    let mut hasher = Hasher::new();
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&piece[..read]),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! One request after the other. What a session may do next is what it holds: nothing, a generation
+//! with something missing, or a staged one. The lock is held from staging until the transaction has
+//! been handed over, and goes with this process.
+
+use std::io::Write;
+
+use push_wire::facts::Facts;
+use push_wire::journal::About;
+use push_wire::message::{Hello, Holder, Refusal, Reply, Request, Switch};
+use push_wire::name::{GenerationId, ProjectName, TransactionId};
+
+use super::channel::{Channel, ChannelError};
+use super::{End, Outside, transfer, watch};
+use crate::layout::Layout;
+use crate::lock::{self, Lock, LockError};
+use crate::machine::Machine;
+use crate::progress;
+use crate::stage::{self, Asked, Prepared};
+use crate::{journal, status};
+
+/// The longest history that is told at once, in transactions.
+const HISTORY_MAX: u32 = 1_000;
+
+/// One operator's conversation.
+pub struct Session<'a, M, O, W> {
+    machine: &'a mut M,
+    layout: &'a Layout,
+    outside: &'a mut O,
+    channel: Channel<W>,
+    facts: Facts,
+    holds: Holds,
+}
+
+/// What a session holds.
+enum Holds {
+    Nothing,
+    Missing(Held, Box<Prepared>),
+    Staged(Held, Box<Staged>),
+}
+
+/// The lock, with what is said of its holder.
+struct Held {
+    lock: Lock,
+    holder: Holder,
+}
+
+/// A generation that is ready to be switched to.
+struct Staged {
+    generation: GenerationId,
+    prepared: Prepared,
+}
+
+/// What follows a request.
+enum Next {
+    Reply(Box<Reply>),
+    Watch(TransactionId),
+    Replaced,
+}
+
+/// Why a request has no answer of its own.
+enum Stop {
+    /// It is refused.
+    Refused(Refusal),
+    /// There is nobody to give an answer to.
+    Channel(ChannelError),
+}
+
+impl<E: Into<stage::Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into().into_refusal())
+    }
+}
+
+impl From<watch::WatchError> for Stop {
+    fn from(error: watch::WatchError) -> Self {
+        Self::Refused(error.into_refusal())
+    }
+}
+
+impl From<transfer::TransferError> for Stop {
+    fn from(error: transfer::TransferError) -> Self {
+        match error {
+            transfer::TransferError::Channel(error) => Self::Channel(error),
+            transfer::TransferError::Refused(refusal) => Self::Refused(*refusal),
+            transfer::TransferError::Disk(error) => Self::from(error),
+        }
+    }
+}
+
+impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
+    /// A conversation in which nothing has been said yet.
+    pub fn new(
+        (machine, layout): (&'a mut M, &'a Layout),
+        outside: &'a mut O,
+        channel: Channel<W>,
+        facts: Facts,
+    ) -> Self {
+        Self {
+            machine,
+            layout,
+            outside,
+            channel,
+            facts,
+            holds: Holds::Nothing,
+        }
+    }
+
+    /// Says Hello, and answers until nobody is there any more.
+    pub fn hold(mut self, hello: Hello) -> End {
+        let mut said = self
+            .channel
+            .send(&Reply::Hello(Box::new(hello)))
+            .map(|()| None);
+        loop {
+            match said {
+                Ok(None) => {}
+                Ok(Some(end)) => return end,
+                Err(error) => return self.end(&error),
+            }
+            said = self.step();
+        }
+    }
+
+    /// One request and its answer; `Some` when the conversation is over.
+    fn step(&mut self) -> Result<Option<End>, ChannelError> {
+        let request = self.channel.request()?;
+        match self.answer(request) {
+            Ok(Next::Reply(reply)) => self.channel.send(&reply)?,
+            Ok(Next::Watch(transaction)) => {
+                let watched = (&mut *self.machine, self.layout);
+                let reply = watch::watch(watched, &mut self.channel, &transaction)?;
+                self.channel.send(&reply)?;
+            }
+            Ok(Next::Replaced) => return Ok(Some(End::Replaced)),
+            Err(Stop::Channel(error)) => return Err(error),
+            Err(Stop::Refused(refusal)) => {
+                // Whatever was held is let go: the operator begins anew.
+                self.holds = Holds::Nothing;
+                self.channel.send(&Reply::Refused(Box::new(refusal)))?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn end(&mut self, error: &ChannelError) -> End {
+        match error {
+            ChannelError::Gone => End::Gone,
+            ChannelError::Broken(_) | ChannelError::OutOfTurn(_) => {
+                let why = error.to_string();
+                let refusal = Refusal::Protocol { why: why.clone() };
+                match self.channel.send(&Reply::Refused(Box::new(refusal))) {
+                    Ok(()) => End::Broken(why),
+                    Err(_) => End::Gone,
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Next, Stop> {
+        let reply = match request {
+            Request::Upgrade {
+                digest,
+                packed_bytes,
+            } => {
+                let program = (digest, packed_bytes);
+                let to = (&mut *self.machine, self.layout);
+                transfer::upgrade(to, &mut self.channel, program)?;
+                return Ok(Next::Replaced);
+            }
+            Request::Stage(stage) => self.stage(Asked::Stage(stage))?,
+            Request::Restage(restage) => self.stage(Asked::Restage(restage))?,
+            Request::Pack {
+                digest,
+                bytes,
+                offset,
+            } => self.pack((digest, bytes), offset)?,
+            Request::Switch(switch) => return self.switch(switch).map(Next::Watch),
+            Request::Confirm { transaction, nonce } => {
+                watch::confirm((&mut *self.machine, self.layout), &transaction, &nonce)?;
+                self.settled(&transaction)?
+            }
+            Request::TakeBack { transaction } => {
+                watch::take_back((&mut *self.machine, self.layout), &transaction)?;
+                self.settled(&transaction)?
+            }
+            Request::Watch { transaction } => return Ok(Next::Watch(transaction)),
+            Request::Status => {
+                let firewall = self.outside.firewall();
+                let status = status::status(self.machine, self.layout, firewall)?;
+                Reply::Status(Box::new(status))
+            }
+            Request::History { limit } => {
+                let limit = limit.min(HISTORY_MAX);
+                Reply::History(status::history(self.machine, self.layout, limit)?)
+            }
+            Request::Texts { digests } => {
+                Reply::Texts(status::texts(self.machine, self.layout, &digests)?)
+            }
+        };
+        Ok(Next::Reply(Box::new(reply)))
+    }
+
+    /// Waits in silence until a transaction has ended: the one answer is its verdict.
+    fn settled(&mut self, transaction: &TransactionId) -> Result<Reply, Stop> {
+        let watched = (&mut *self.machine, self.layout);
+        watch::settled(watched, &mut self.channel, transaction).map_err(Stop::Channel)
+    }
+
+    fn stage(&mut self, asked: Asked) -> Result<Reply, Stop> {
+        // A second Stage on one connection takes the place of the first.
+        self.holds = Holds::Nothing;
+        let holder = Holder {
+            operator: asked.operator().to_owned(),
+            since_unix_s: self.machine.unix_s(),
+            step: format!("staging {}", asked.project()),
+            transaction: None,
+        };
+        let held = self.take(holder)?;
+        let prepared = stage::prepare(self.machine, self.layout, &self.facts, asked)?;
+        if prepared.missing.is_empty() {
+            return self.finish(held, prepared);
+        }
+        let reply = Reply::Missing {
+            files: prepared.missing.keys().copied().collect(),
+            partial: crate::spool::partial(self.machine, self.layout)?,
+        };
+        self.holds = Holds::Missing(held, Box::new(prepared));
+        Ok(reply)
+    }
+
+    fn take(&mut self, holder: Holder) -> Result<Held, Stop> {
+        let lock = lock::take(self.machine, self.layout, &holder).map_err(|error| match error {
+            LockError::Held(holder) => Stop::Refused(Refusal::Locked(*holder)),
+            LockError::Disk(error) => Stop::from(error),
+        })?;
+        // Between a session's end and its transaction's beginning, and after a transaction that was
+        // killed, the lock is free although something is under way.
+        if let Some(running) = watch::under_way((&mut *self.machine, self.layout))? {
+            return Err(Stop::Refused(Refusal::Locked(running)));
+        }
+        Ok(Held { lock, holder })
+    }
+
+    fn pack(&mut self, pack: (push_wire::digest::Digest, u64), offset: u64) -> Result<Reply, Stop> {
+        let Holds::Missing(held, mut prepared) = std::mem::replace(&mut self.holds, Holds::Nothing)
+        else {
+            return Err(protocol("a pack, but nothing was missing"));
+        };
+        if pack.1 > prepared.pack_bytes_max() {
+            return Err(protocol("a pack that is larger than what is missing"));
+        }
+        let to = (&mut *self.machine, self.layout);
+        let path = transfer::pack(to, &mut self.channel, pack, offset)?;
+        prepared.receive(self.machine, self.layout, &path)?;
+        self.finish(held, *prepared)
+    }
+
+    fn finish(&mut self, mut held: Held, prepared: Prepared) -> Result<Reply, Stop> {
+        held.holder.step = format!("checking what {} would be", prepared.project);
+        held.lock.tell(self.machine, self.layout, &held.holder)?;
+        let (generation, warnings) = prepared.finish(self.machine, self.layout, self.outside)?;
+        held.holder.step = format!("generation {generation} is staged, and nothing switched yet");
+        held.lock.tell(self.machine, self.layout, &held.holder)?;
+        self.holds = Holds::Staged(
+            held,
+            Box::new(Staged {
+                generation,
+                prepared,
+            }),
+        );
+        Ok(Reply::Staged {
+            generation,
+            warnings,
+        })
+    }
+
+    fn switch(&mut self, switch: Switch) -> Result<TransactionId, Stop> {
+        let Holds::Staged(mut held, staged) = std::mem::replace(&mut self.holds, Holds::Nothing)
+        else {
+            return Err(protocol(
+                "a switch, but nothing is staged on this connection",
+            ));
+        };
+        if switch.generation != staged.generation {
+            let why = format!(
+                "generation {} is staged, not {}",
+                staged.generation, switch.generation
+            );
+            return Err(protocol(&why));
+        }
+        let transaction = switch.transaction.clone();
+        if journal::read(self.machine, self.layout)?.knows(&transaction) {
+            return Err(protocol(
+                "a transaction of this name has been there already",
+            ));
+        }
+        let about = about(&staged.prepared, &switch);
+        let request = progress::Request { switch, about };
+        progress::leave_request(self.machine, self.layout, &request)?;
+        held.holder.step = format!("switching to generation {}", staged.generation);
+        held.holder.transaction = Some(transaction.clone());
+        held.lock.tell(self.machine, self.layout, &held.holder)?;
+        // The transaction waits for the lock, which goes once its program runs: nobody gets between.
+        let launched = self.outside.launch(&transaction);
+        drop(held);
+        launched.map_err(|why| Stop::Refused(Refusal::Host { why }))?;
+        Ok(transaction)
+    }
+}
+
+fn about(prepared: &Prepared, switch: &Switch) -> About {
+    let project: &ProjectName = &prepared.project;
+    About {
+        from: prepared.from.generation,
+        to: switch.generation,
+        project: project.clone(),
+        restores: prepared.to.restores,
+        provenance: prepared.provenance.clone(),
+        confirm_within_ms: switch.confirm_within_ms,
+        nonce: switch.nonce,
+    }
+}
+
+fn protocol(why: &str) -> Stop {
+    Stop::Refused(Refusal::Protocol {
+        why: why.to_owned(),
+    })
+}

@@ -1,0 +1,105 @@
+//! Contents that follow a request. They are counted, hashed and bounded while they come; what they
+//! are is somebody else's business.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use flate2::read::GzDecoder;
+use push_wire::digest::Digest;
+use push_wire::message::Refusal;
+
+use super::channel::{Channel, ChannelError};
+use crate::layout::Layout;
+use crate::machine::{self, Access, Machine};
+use crate::spool::{Pack, PackError};
+
+/// The largest push-host that is taken, packed or unpacked, in bytes.
+const PROGRAM_BYTES_MAX: u64 = 128 << 20;
+
+/// Why contents were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The connection ended, or was not push's.
+    #[error("{0}")]
+    Channel(#[from] ChannelError),
+    /// They are not what was announced.
+    #[error("{0:?}")]
+    Refused(Box<Refusal>),
+    /// The disk failed.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+}
+
+impl From<PackError> for TransferError {
+    fn from(error: PackError) -> Self {
+        let why = error.to_string();
+        match error {
+            PackError::Corrupt { .. } => Self::refused(Refusal::Corrupt { what: why }),
+            PackError::Offset { .. } | PackError::TooLong { .. } => {
+                Self::refused(Refusal::Protocol { why })
+            }
+            PackError::Disk(error) => Self::Disk(error),
+        }
+    }
+}
+
+impl TransferError {
+    fn refused(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+/// Takes the rest of a pack into the spool. What has come stays there when the connection ends.
+pub fn pack<M: Machine, W: Write>(
+    (machine, layout): (&mut M, &Layout),
+    channel: &mut Channel<W>,
+    pack: (Digest, u64),
+    offset: u64,
+) -> Result<PathBuf, TransferError> {
+    let mut pack = Pack::resume(machine, layout, pack, offset)?;
+    while pack.wanted() > 0 {
+        let piece = channel.content()?;
+        pack.append(machine, &piece)?;
+    }
+    Ok(pack.finish(machine)?)
+}
+
+/// Puts another push-host in the place of this one: found right, durable, by one rename. The
+/// transaction that may be running goes on with the one that it has.
+pub fn upgrade<M: Machine, W: Write>(
+    (machine, layout): (&mut M, &Layout),
+    channel: &mut Channel<W>,
+    (digest, packed_bytes): (Digest, u64),
+) -> Result<(), TransferError> {
+    if packed_bytes > PROGRAM_BYTES_MAX {
+        let why = format!("a push-host of {packed_bytes} bytes");
+        return Err(TransferError::refused(Refusal::Protocol { why }));
+    }
+    let mut packed = Vec::new();
+    while (packed.len() as u64) < packed_bytes {
+        packed.extend(channel.content()?);
+    }
+    let corrupt = |how: &str| {
+        let what = format!("push-host {how}");
+        TransferError::refused(Refusal::Corrupt { what })
+    };
+    if packed.len() as u64 != packed_bytes {
+        return Err(corrupt("is longer than was announced"));
+    }
+    let mut program = Vec::new();
+    let unpacked = GzDecoder::new(packed.as_slice())
+        .take(PROGRAM_BYTES_MAX + 1)
+        .read_to_end(&mut program);
+    if unpacked.is_err() || Digest::of(&program) != digest {
+        return Err(corrupt("is not what its digest says"));
+    }
+    let path = layout.program();
+    let folder = path.parent().unwrap_or(&path);
+    machine::folders(machine, folder, &Access::public_folder())?;
+    let access = Access {
+        mode: 0o755,
+        ..Access::public_file()
+    };
+    machine::replace(machine, &path, &program, &access)?;
+    Ok(machine.sync(folder)?)
+}

@@ -1,0 +1,315 @@
+//! How a transaction goes on, told to whoever asks. What is told comes from its progress file; how it
+//! ended, from the journal alone.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use push_wire::digest::Digest;
+use push_wire::journal::Progress;
+use push_wire::message::{Holder, Refusal, Reply, Request};
+use push_wire::name::TransactionId;
+
+use super::channel::{Channel, ChannelError};
+use crate::journal::{self, JournalError};
+use crate::launch;
+use crate::layout::Layout;
+use crate::machine::{Disk, Machine, World};
+use crate::progress::{self, Wish};
+use crate::status;
+
+/// The pause between two looks at the progress file.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// After how many looks that found nothing it is asked whether the transaction still runs: a second.
+const LOOKS_UNTIL_DOUBT: u32 = 20;
+
+/// How often a transaction may be found neither ended nor running before that is the answer. One that
+/// has just ended may be seen so once.
+const DOUBTS_MAX: u32 = 3;
+
+/// The longest progress that is read, in bytes; a little more than is ever told.
+const PROGRESS_BYTES_MAX: u64 = 8 << 20;
+
+/// The longest wait for one transaction in milliseconds. Its own limits end it long before.
+const WATCH_MS_MAX: u64 = 24 * 3600 * 1000;
+
+/// Why a transaction cannot be asked anything.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// Nobody knows it.
+    #[error("this host knows no transaction {transaction}")]
+    Unknown {
+        /// Which.
+        transaction: TransactionId,
+    },
+    /// Only its own operator may confirm it.
+    #[error("the nonce is not that of transaction {transaction}")]
+    Nonce {
+        /// Which.
+        transaction: TransactionId,
+    },
+    /// The journal cannot be read.
+    #[error("{0}: {help}", help = .0.help())]
+    Journal(#[from] JournalError),
+    /// The disk failed.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+}
+
+impl WatchError {
+    /// What the operator is told.
+    pub fn into_refusal(self) -> Refusal {
+        let why = self.to_string();
+        match self {
+            Self::Unknown { .. } | Self::Nonce { .. } => Refusal::Protocol { why },
+            Self::Journal(_) | Self::Disk(_) => Refusal::Host { why },
+        }
+    }
+}
+
+/// Tells everything from the first progress on, and returns the verdict. A wish that comes meanwhile
+/// is passed on; it is answered by the verdict.
+pub fn watch<M: Machine, W: Write>(
+    watched: (&mut M, &Layout),
+    channel: &mut Channel<W>,
+    transaction: &TransactionId,
+) -> Result<Reply, ChannelError> {
+    follow(watched, (channel, Tell::All), transaction)
+}
+
+/// The same in silence.
+pub fn settled<M: Machine, W: Write>(
+    watched: (&mut M, &Layout),
+    channel: &mut Channel<W>,
+    transaction: &TransactionId,
+) -> Result<Reply, ChannelError> {
+    follow(watched, (channel, Tell::Verdict), transaction)
+}
+
+/// What is told of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tell {
+    All,
+    Verdict,
+}
+
+/// Passes a confirmation on, if it is the operator's who began. Asked again, it is the same.
+pub fn confirm<M: Disk>(
+    (machine, layout): (&mut M, &Layout),
+    transaction: &TransactionId,
+    nonce: &str,
+) -> Result<(), WatchError> {
+    let expected = nonce_of(machine, layout, transaction)?;
+    if expected != Digest::of(nonce) {
+        return Err(WatchError::Nonce {
+            transaction: transaction.clone(),
+        });
+    }
+    wish((machine, layout), transaction, Wish::Confirmed)
+}
+
+/// Passes on that a transaction is to be taken back.
+pub fn take_back<M: Disk>(
+    (machine, layout): (&mut M, &Layout),
+    transaction: &TransactionId,
+) -> Result<(), WatchError> {
+    nonce_of(machine, layout, transaction)?;
+    wish((machine, layout), transaction, Wish::TakeBack)
+}
+
+/// What is under way although nobody has the lock: a transaction that is just beginning, or one that
+/// was killed and waits to be recovered.
+pub fn under_way<M: Machine>(
+    (machine, layout): (&mut M, &Layout),
+) -> Result<Option<Holder>, WatchError> {
+    let journal = journal::read(machine, layout)?;
+    let unfinished = journal.unfinished();
+    if unfinished.is_none() && !runs(machine) {
+        return Ok(None);
+    }
+    let about = unfinished.and_then(|record| journal.about(&record.transaction));
+    let operator = about.map_or("somebody", |about| about.provenance.operator.as_str());
+    Ok(Some(Holder {
+        operator: operator.to_owned(),
+        since_unix_s: unfinished.map_or_else(|| machine.unix_s(), |record| record.at_unix_s),
+        step: match unfinished {
+            Some(record) => format!("{:?}, and not ended", record.state),
+            None => "a transaction is beginning".to_owned(),
+        },
+        transaction: unfinished.map(|record| record.transaction.clone()),
+    }))
+}
+
+fn wish<M: Disk>(
+    (machine, layout): (&mut M, &Layout),
+    transaction: &TransactionId,
+    wish: Wish,
+) -> Result<(), WatchError> {
+    let journal = journal::read(machine, layout)?;
+    let is_over = journal
+        .latest(transaction)
+        .is_some_and(|record| record.state.is_final());
+    if is_over
+        || machine
+            .stat(layout.transaction(transaction).folder())?
+            .is_none()
+    {
+        // Its verdict is in already, or the host has been booted since and recovery decides.
+        return Ok(());
+    }
+    Ok(progress::ask(machine, layout, (transaction, wish))?)
+}
+
+fn nonce_of<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    transaction: &TransactionId,
+) -> Result<Digest, WatchError> {
+    let journal = journal::read(machine, layout)?;
+    if let Some(about) = journal.about(transaction) {
+        return Ok(about.nonce);
+    }
+    // It may not have written its first record yet.
+    if machine
+        .stat(&layout.transaction(transaction).request())?
+        .is_some()
+    {
+        return Ok(progress::request(machine, layout, transaction)?.about.nonce);
+    }
+    Err(WatchError::Unknown {
+        transaction: transaction.clone(),
+    })
+}
+
+fn follow<M: Machine, W: Write>(
+    (machine, layout): (&mut M, &Layout),
+    (channel, tell): (&mut Channel<W>, Tell),
+    transaction: &TransactionId,
+) -> Result<Reply, ChannelError> {
+    let mut tail = Tail {
+        read: 0,
+        ended: false,
+    };
+    let (mut looks, mut doubts) = (0, 0);
+    let until = machine.boottime_ms().saturating_add(WATCH_MS_MAX);
+    while machine.boottime_ms() < until {
+        let news = tail.news(machine, layout, transaction);
+        looks = if news.is_empty() { looks + 1 } else { 0 };
+        for progress in news.into_iter().filter(|_| tell == Tell::All) {
+            channel.send(&Reply::Progress(progress))?;
+        }
+        if tail.ended || looks % LOOKS_UNTIL_DOUBT == 1 {
+            if is_over(machine, layout, transaction) {
+                break;
+            }
+            doubts = if runs(machine) { 0 } else { doubts + 1 };
+            if doubts > DOUBTS_MAX {
+                break;
+            }
+        }
+        if let Some(request) = channel.request_within(LOOK)? {
+            heed((machine, layout), channel, request)?;
+        }
+    }
+    Ok(verdict(machine, layout, transaction))
+}
+
+/// What comes in while a transaction is watched.
+fn heed<M: Machine, W: Write>(
+    (machine, layout): (&mut M, &Layout),
+    channel: &mut Channel<W>,
+    request: Request,
+) -> Result<(), ChannelError> {
+    let heard = match request {
+        Request::Confirm { transaction, nonce } => confirm((machine, layout), &transaction, &nonce),
+        Request::TakeBack { transaction } => take_back((machine, layout), &transaction),
+        Request::Upgrade { .. }
+        | Request::Stage(_)
+        | Request::Restage(_)
+        | Request::Pack { .. }
+        | Request::Switch(_)
+        | Request::Watch { .. }
+        | Request::Status
+        | Request::History { .. }
+        | Request::Texts { .. } => {
+            return Err(ChannelError::OutOfTurn(
+                "a request while a transaction is watched",
+            ));
+        }
+    };
+    match heard {
+        Ok(()) => Ok(()),
+        Err(error) => channel.send(&Reply::Refused(Box::new(error.into_refusal()))),
+    }
+}
+
+fn is_over<M: Disk>(machine: &M, layout: &Layout, transaction: &TransactionId) -> bool {
+    // A journal that cannot be read now may be readable at the next look.
+    journal::read(machine, layout).is_ok_and(|journal| {
+        journal
+            .latest(transaction)
+            .is_some_and(|record| record.state.is_final())
+    })
+}
+
+fn runs<M: World>(machine: &M) -> bool {
+    let unit = BTreeSet::from([launch::unit()]);
+    // Where systemd does not answer, nothing is known, and waiting goes on.
+    machine
+        .units(&unit)
+        .map_or(true, |states| states.iter().any(status::is_up))
+}
+
+/// The latest state that nobody takes away any more.
+fn verdict<M: Disk>(machine: &mut M, layout: &Layout, transaction: &TransactionId) -> Reply {
+    match journal::read_settled(machine, layout) {
+        Ok(journal) => Reply::Verdict {
+            transaction: transaction.clone(),
+            state: journal
+                .latest(transaction)
+                .map(|record| record.state.clone()),
+        },
+        Err(error) => Reply::Refused(Box::new(WatchError::from(error).into_refusal())),
+    }
+}
+
+/// The progress file, as far as it has been told.
+struct Tail {
+    read: usize,
+    ended: bool,
+}
+
+impl Tail {
+    /// The lines that are new and whole.
+    fn news<M: Disk>(
+        &mut self,
+        machine: &M,
+        layout: &Layout,
+        transaction: &TransactionId,
+    ) -> Vec<Progress> {
+        let path = layout.transaction(transaction).progress();
+        // A file that is not there yet, or cannot be read, has no news.
+        let is_longer = machine
+            .stat(&path)
+            .is_ok_and(|stat| stat.is_some_and(|stat| stat.bytes > self.read as u64));
+        if !is_longer {
+            return Vec::new();
+        }
+        let bytes = machine.read(&path, PROGRESS_BYTES_MAX).unwrap_or_default();
+        let mut news = Vec::new();
+        while let Some(length) = bytes
+            .get(self.read..)
+            .and_then(|rest| rest.iter().position(|byte| *byte == b'\n'))
+        {
+            let line = &bytes[self.read..self.read + length];
+            self.read += length + 1;
+            // A line of a later push-host is skipped: the verdict comes from the journal.
+            if let Ok(progress) = serde_json::from_slice(line) {
+                self.ended |= matches!(&progress, Progress::State(state) if state.is_final());
+                news.push(progress);
+            }
+        }
+        news
+    }
+}

@@ -1,0 +1,135 @@
+//! The texts of a generation: units, sites, files, sealed secrets; where each comes from and where it
+//! goes.
+//!
+//! A kind of text is added in [`texts`], with its place in `layout::Generation`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use push_wire::digest::Digest;
+use push_wire::manifest::Manifest;
+use push_wire::message::Refusal;
+use push_wire::name::{AppName, FileName, UserName};
+
+use super::Error;
+use crate::layout::{self, Layout};
+use crate::machine::{Access, Disk, TEXT_BYTES_MAX};
+
+/// One text of a generation.
+#[derive(Debug, Clone)]
+pub struct Text<'a> {
+    /// What it is, for messages.
+    pub what: String,
+    /// Its content.
+    pub digest: Digest,
+    /// Where it belongs.
+    pub path: PathBuf,
+    /// Who may read it.
+    pub access: Access,
+    /// The secret that it is, sealed.
+    pub secret: Option<(&'a AppName, &'a FileName)>,
+}
+
+/// Every text that a manifest names, with its place in `generation`.
+pub fn texts<'a>(manifest: &'a Manifest, generation: &layout::Generation) -> Vec<Text<'a>> {
+    let public = |what: String, digest, path| Text {
+        what,
+        digest,
+        path,
+        access: Access::public_file(),
+        secret: None,
+    };
+    let units = manifest.units().into_iter().map(|(name, unit)| {
+        public(
+            format!("the unit {name}"),
+            unit.digest,
+            generation.unit(name),
+        )
+    });
+    let sites = manifest.sites().into_iter().map(|(app, site)| {
+        public(
+            format!("the site of {app}"),
+            site.digest,
+            generation.site(app),
+        )
+    });
+    let files = manifest.files().into_iter().map(|(path, file)| Text {
+        what: path.to_string(),
+        digest: file.digest,
+        path: generation.file(path),
+        access: Access {
+            mode: file.mode,
+            owner: file.owner.clone(),
+            group: file.group.clone(),
+        },
+        secret: None,
+    });
+    let secrets = manifest
+        .secrets()
+        .into_iter()
+        .map(|((app, name), secret)| Text {
+            what: format!("the secret {name} of {app}"),
+            digest: secret.sealed,
+            path: generation.sealed(app, name),
+            access: Access {
+                mode: 0o600,
+                owner: UserName::root(),
+                group: UserName::root(),
+            },
+            secret: Some((app, name)),
+        });
+    units.chain(sites).chain(files).chain(secrets).collect()
+}
+
+/// Texts that are here, by content: sent with the request, or held by a generation.
+#[derive(Debug, Default)]
+pub struct Held {
+    sent: BTreeMap<Digest, Vec<u8>>,
+    files: BTreeMap<Digest, PathBuf>,
+}
+
+impl Held {
+    /// Takes in what was sent; each is held against the digest that names it.
+    pub fn new(sent: BTreeMap<Digest, Vec<u8>>) -> Result<Self, Error> {
+        if let Some((digest, _)) = sent
+            .iter()
+            .find(|(digest, text)| Digest::of(text) != **digest)
+        {
+            let what = format!("the text {digest}");
+            return Err(Error::refused(Refusal::Corrupt { what }));
+        }
+        Ok(Self {
+            sent,
+            files: BTreeMap::new(),
+        })
+    }
+
+    /// Adds what a generation holds.
+    pub fn add(&mut self, layout: &Layout, manifest: &Manifest) {
+        let generation = layout.generation(manifest.generation);
+        let held = texts(manifest, &generation);
+        self.files
+            .extend(held.into_iter().map(|text| (text.digest, text.path)));
+    }
+
+    /// How large all sent texts are together, in bytes.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent.values().map(|text| text.len() as u64).sum()
+    }
+
+    /// A text, if it is here and what it should be.
+    pub fn get<M: Disk>(&self, machine: &M, digest: Digest) -> io::Result<Option<Vec<u8>>> {
+        if let Some(sent) = self.sent.get(&digest) {
+            return Ok(Some(sent.clone()));
+        }
+        let Some(path) = self.files.get(&digest) else {
+            return Ok(None);
+        };
+        if machine.stat(path)?.is_none() {
+            return Ok(None);
+        }
+        let text = machine.read(path, TEXT_BYTES_MAX)?;
+        Ok((Digest::of(&text) == digest).then_some(text))
+    }
+}
