@@ -11,6 +11,7 @@ mod files;
 mod hardening;
 mod locations;
 mod making;
+mod sealed;
 mod secrets;
 mod sites;
 mod units;
@@ -33,6 +34,7 @@ use push_wire::tree::Tree;
 
 pub use error::DesiredError;
 use making::Making;
+pub use sealed::{FindKeys, SealedFiles};
 pub use vault::{Opened, Vault, VaultError};
 
 use crate::inventory::{Fleet, Host};
@@ -82,33 +84,44 @@ pub struct Desired {
 impl Desired {
     /// The request that stages it on the host that said `hello`: only what the host lacks.
     pub fn stage(&self, hello: &Hello, provenance: Provenance, way_in: u16) -> Stage {
-        let held = held(&hello.manifest);
-        let there = |digest: &Digest| {
-            hello
-                .releases
-                .values()
-                .any(|trees| trees.contains_key(digest))
-        };
         Stage {
             project: self.project.clone(),
             base: hello.manifest.generation,
             slice: self.slice.clone(),
             texts: self
-                .texts
-                .iter()
-                .filter(|(digest, _)| !held.contains(*digest))
-                .map(|(digest, text)| (*digest, text.clone()))
+                .lacking_texts(hello)
+                .map(|(digest, text)| (digest, text.clone()))
                 .collect(),
             trees: self
-                .trees
-                .iter()
-                .filter(|(digest, _)| !there(digest))
-                .map(|(digest, tree)| (*digest, tree.clone()))
+                .lacking_trees(hello)
+                .map(|(digest, tree)| (digest, tree.clone()))
                 .collect(),
             needs: self.needs.clone(),
             provenance,
             way_in,
         }
+    }
+
+    /// The texts that the host's current generation does not hold.
+    pub fn lacking_texts(&self, hello: &Hello) -> impl Iterator<Item = (Digest, &Bytes)> {
+        let held = held(&hello.manifest);
+        self.texts
+            .iter()
+            .filter(move |(digest, _)| !held.contains(*digest))
+            .map(|(digest, text)| (*digest, text))
+    }
+
+    /// The listings of the releases that the host does not have whole.
+    pub fn lacking_trees(&self, hello: &Hello) -> impl Iterator<Item = (Digest, &Tree)> {
+        self.trees
+            .iter()
+            .filter(|(digest, _)| {
+                let releases = hello.releases.values();
+                !releases
+                    .into_iter()
+                    .any(|trees| trees.contains_key(*digest))
+            })
+            .map(|(digest, tree)| (*digest, tree))
     }
 }
 

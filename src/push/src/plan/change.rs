@@ -112,8 +112,9 @@ fn signed<T: fmt::Display>(
 /// What changes about what is let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FirewallChange {
-    /// Whether this slice declared a firewall before, and whether it does from now on.
-    pub declared: Change<()>,
+    /// How many rules this slice declared before, and how many from now on; absent without a
+    /// firewall.
+    pub declared: Change<usize>,
     /// Rules that come.
     pub added: BTreeSet<Rule>,
     /// Rules that go.
@@ -140,8 +141,8 @@ impl FirewallChange {
         };
         Some(Self {
             declared: Change {
-                from: from.map(|_| ()),
-                to: to.map(|_| ()),
+                from: from.map(|firewall| firewall.allow.len()),
+                to: to.map(|firewall| firewall.allow.len()),
             },
             added: new.difference(&old).cloned().collect(),
             removed: old.difference(&new).cloned().collect(),

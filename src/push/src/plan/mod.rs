@@ -192,15 +192,14 @@ fn next(hello: &Hello, desired: &Desired, ways_in: &BTreeSet<u16>) -> Manifest {
 
 /// Contents that the host has in other releases do not travel, but only the host knows which.
 fn bytes_max(hello: &Hello, desired: &Desired) -> u64 {
-    let provenance = Provenance::default();
-    let stage = desired.stage(hello, provenance, 0);
-    let files: BTreeMap<Digest, u64> = stage
-        .trees
-        .values()
-        .flat_map(|tree| tree.files().map(|(_, digest, size)| (digest, size)))
+    let files: BTreeMap<Digest, u64> = desired
+        .lacking_trees(hello)
+        .flat_map(|(_, tree)| tree.files().map(|(_, digest, size)| (digest, size)))
         .collect();
-    let texts: u64 = stage.texts.values().map(|text| text.0.len() as u64).sum();
-    files.values().sum::<u64>() + texts
+    let texts = desired
+        .lacking_texts(hello)
+        .map(|(_, text)| text.0.len() as u64);
+    files.values().sum::<u64>() + texts.sum::<u64>()
 }
 
 /// Whether two declarations of an app are the same but for its release.

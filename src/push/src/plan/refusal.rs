@@ -241,9 +241,9 @@ fn tools(facts: &Facts, desired: &Desired, all: &mut Vec<Refusal>) {
 /// Each folder is held against everything that travels: which of it goes where is not known yet,
 /// and the folders are mostly on one file system.
 fn room(hello: &Hello, desired: &Desired, bytes_max: u64, all: &mut Vec<Refusal>) {
-    let stage = desired.stage(hello, push_wire::manifest::Provenance::default(), 0);
-    let entries: usize = stage.trees.values().map(|tree| tree.entries.len()).sum();
-    let inodes = (entries + stage.texts.len()) as u64;
+    let trees = desired.lacking_trees(hello);
+    let entries: usize = trees.map(|(_, tree)| tree.entries.len()).sum();
+    let inodes = (entries + desired.lacking_texts(hello).count()) as u64;
     for (folder, room) in &hello.facts.room {
         let needed = bytes_max + RESERVE_BYTES;
         if bytes_max > 0 && room.bytes < needed {

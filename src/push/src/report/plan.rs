@@ -437,7 +437,7 @@ mod tests {
         let api = || "api".parse().unwrap();
         let unit = |name: &str| name.parse().unwrap();
         let declared = FirewallChange {
-            declared: change(Some(()), Some(())),
+            declared: change(Some(1), Some(1)),
             added: BTreeSet::from([a_rule(443)]),
             removed: BTreeSet::from([a_rule(80)]),
             ping: None,

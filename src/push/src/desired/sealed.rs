@@ -1,0 +1,125 @@
+//! The inventory's sealed files as a [`Vault`]: read once, opened once, sealed for each host.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use push_wire::digest::Digest;
+
+use super::{Opened, Vault, VaultError};
+use crate::inventory::{HostKey, secret_files};
+use crate::name::{EnvironmentName, FileName};
+use crate::secret::{Keyring, Recipient, SEALED_BYTES_MAX, Secret, SecretError, seal};
+use crate::visible::escape;
+
+/// How much of a path a message shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 1000;
+
+/// Finds the operator's keys. Called once, and only when a secret has to be opened.
+pub type FindKeys = Box<dyn Fn() -> Result<Keyring, SecretError> + Send + Sync>;
+
+/// The sealed files of an environment. A push that changes no secret reads them, and opens none.
+pub struct SealedFiles {
+    files: BTreeMap<FileName, PathBuf>,
+    read: Mutex<BTreeMap<FileName, Vec<u8>>>,
+    find_keys: FindKeys,
+    keys: OnceLock<Result<Keyring, SecretError>>,
+    opened: Mutex<BTreeMap<FileName, Secret>>,
+}
+
+impl SealedFiles {
+    /// The sealed files of `environment` in the project's folder.
+    pub fn of(project: &Path, environment: &EnvironmentName, find_keys: FindKeys) -> Self {
+        Self {
+            files: secret_files(project, environment),
+            read: Mutex::default(),
+            find_keys,
+            keys: OnceLock::new(),
+            opened: Mutex::default(),
+        }
+    }
+
+    /// The sealed content; the same for all hosts of a push, whatever happens to the file meanwhile.
+    fn sealed(&self, name: &FileName) -> Result<Vec<u8>, VaultError> {
+        let mut read = lock(&self.read);
+        if let Some(sealed) = read.get(name) {
+            return Ok(sealed.clone());
+        }
+        let file = self.files.get(name).ok_or_else(|| VaultError {
+            why: format!("inventory/secrets/{name}.age does not exist"),
+            help: format!("seal it: `push secret set {name}`"),
+        })?;
+        let unreadable = |why: String| VaultError {
+            why: format!("{} cannot be read: {why}", shown(file)),
+            help: "check its permissions".into(),
+        };
+        let mut sealed = Vec::new();
+        File::open(file)
+            .and_then(|file| file.take(SEALED_BYTES_MAX + 1).read_to_end(&mut sealed))
+            .map_err(|error| unreadable(error.to_string()))?;
+        if sealed.len() as u64 > SEALED_BYTES_MAX {
+            return Err(unreadable(format!(
+                "it is larger than {SEALED_BYTES_MAX} bytes"
+            )));
+        }
+        read.insert(name.clone(), sealed.clone());
+        Ok(sealed)
+    }
+}
+
+impl Vault for SealedFiles {
+    fn source(&self, secret: &FileName) -> Result<Digest, VaultError> {
+        self.sealed(secret).map(Digest::of)
+    }
+
+    fn open(&self, secret: &FileName) -> Result<Opened, VaultError> {
+        let sealed = self.sealed(secret)?;
+        // Held while a passphrase is asked for, so that hosts planned at once ask once.
+        let mut opened = lock(&self.opened);
+        if let Some(found) = opened.get(secret) {
+            return Ok(Opened(found.clone().into_content()));
+        }
+        let keys = self
+            .keys
+            .get_or_init(|| (self.find_keys)())
+            .as_ref()
+            .map_err(failed)?;
+        let file = self
+            .files
+            .get(secret)
+            .map_or_else(String::new, |file| shown(file));
+        let found = keys
+            .open_sealed(&file, &sealed)
+            .map_err(|error| failed(&error))?;
+        opened.insert(secret.clone(), found.clone());
+        Ok(Opened(found.into_content()))
+    }
+
+    fn seal(&self, content: &[u8], host_key: &str) -> Result<Vec<u8>, VaultError> {
+        let key: HostKey = host_key.parse().map_err(|error| VaultError {
+            why: format!("the host's key cannot be sealed to: {error}"),
+            help: "the host needs an ssh-ed25519 or ssh-rsa host key: `ssh-keygen -A` there".into(),
+        })?;
+        Recipient::host(&key)
+            .and_then(|recipient| seal(content, &[recipient]))
+            .map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &SecretError) -> VaultError {
+    VaultError {
+        why: error.to_string(),
+        help: error.help(),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes(), SHOWN_BYTES_MAX)
+}
+
+/// Whoever panicked has left a map that only grows.
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
