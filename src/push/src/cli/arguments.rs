@@ -75,18 +75,20 @@ impl Common {
 }
 
 /// Puts the verb `deploy` in front when the first word is not a verb: `push prod`, `push -n prod`.
-pub fn with_verb(command: &Command, arguments: Vec<OsString>) -> Vec<OsString> {
+/// Then that word is returned as well.
+pub fn with_verb(command: &Command, arguments: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
     let verbs: Vec<&str> = command
         .get_subcommands()
         .flat_map(Command::get_name_and_visible_aliases)
         .collect();
     match first_word(command, &arguments) {
         Some(word) if word != "help" && !verbs.contains(&word) => {
+            let word = word.to_owned();
             let mut arguments = arguments;
             arguments.insert(1, "deploy".into());
-            arguments
+            (arguments, Some(word))
         }
-        Some(_) | None => arguments,
+        Some(_) | None => (arguments, None),
     }
 }
 
@@ -133,6 +135,7 @@ mod tests {
     fn completed(line: &str) -> String {
         let arguments = line.split(' ').map(OsString::from).collect();
         let words: Vec<String> = with_verb(&Cli::command(), arguments)
+            .0
             .into_iter()
             .map(|word| word.into_string().unwrap())
             .collect();
@@ -162,10 +165,10 @@ mod tests {
     #[test]
     fn a_verb_stays_a_verb_and_no_word_stays_no_word() {
         for line in [
-            "push init prod",
-            "push -C dir init prod",
-            "push -v init prod",
-            "push help init",
+            "push plan prod",
+            "push -C dir status prod",
+            "push -v plan prod",
+            "push help plan",
             "push",
             "push --version",
         ] {

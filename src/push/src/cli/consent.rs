@@ -5,9 +5,8 @@ use std::io::IsTerminal;
 
 use dialoguer::{Confirm, Input};
 
-use super::Stop;
 use super::arguments::Asking;
-use crate::report::{Complaint, Report};
+use crate::report::Report;
 
 /// What is to be agreed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,20 +25,36 @@ pub enum Question {
     },
 }
 
-/// Returns when the operator agrees, and stops the command when not.
-pub fn ask(question: &Question, asking: Asking, report: &Report) -> Result<(), Stop> {
+/// Why there is no consent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The operator said no.
+    #[error("not agreed to, so nothing was changed")]
+    Declined,
+    /// Nobody can be asked.
+    #[error(
+        "{prompt} There is no terminal to ask on: look at it with `push plan`, then pass `--yes`"
+    )]
+    NoTerminal {
+        /// What would have been asked.
+        prompt: String,
+    },
+}
+
+/// Returns when the operator agrees. Blocks while they think.
+pub fn ask(question: &Question, asking: Asking, report: &Report) -> Result<(), Refused> {
     if asking.yes {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(unasked(question));
+        let (Question::Yes { prompt } | Question::Word { prompt, .. }) = question.clone();
+        return Err(Refused::NoTerminal { prompt });
     }
     let agreed = report.paused(|| match question {
-        Question::Yes { prompt } => Confirm::new()
-            .with_prompt(prompt)
-            .default(false)
-            .interact_opt()
-            .map(|said| said == Some(true)),
+        Question::Yes { prompt } => {
+            let asked = Confirm::new().with_prompt(prompt).default(false);
+            asked.interact_opt().map(|said| said == Some(true))
+        }
         Question::Word { prompt, word } => Input::<String>::new()
             .with_prompt(format!("{prompt}\nType {word} to go on"))
             .allow_empty(true)
@@ -48,21 +63,8 @@ pub fn ask(question: &Question, asking: Asking, report: &Report) -> Result<(), S
     });
     // A terminal that fails while it is asked has not said yes.
     if agreed.unwrap_or(false) {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(Refused::Declined)
     }
-    Err(Stop::refused(Complaint::new(
-        "not agreed to, so nothing was changed",
-    )))
-}
-
-fn unasked(question: &Question) -> Stop {
-    let prompt = match question {
-        Question::Yes { prompt } | Question::Word { prompt, .. } => prompt,
-    };
-    Stop::refused(
-        Complaint::new(format!(
-            "this must be agreed to, and there is no terminal to ask on: {prompt}"
-        ))
-        .help("look at it with `push plan`, then pass `--yes`"),
-    )
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::Stop;
 use super::project::INVENTORY;
 use crate::event::ExitCode;
+use crate::inventory;
 use crate::name::{EnvironmentName, ProjectName};
 use crate::report::{Complaint, Report};
 
@@ -22,10 +23,23 @@ pub struct Init {
     /// The environment to start
     #[arg(value_name = "ENVIRONMENT", default_value = "prod")]
     environment: String,
+
+    /// Print the JSON schema of an inventory instead, for editors
+    #[arg(long)]
+    schema: bool,
 }
 
 /// Writes the starter into `folder`.
 pub fn run(arguments: &Init, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
+    if arguments.schema {
+        let schema = serde_json::to_string_pretty(&inventory::schema()).map_err(|error| {
+            Stop::not_started(Complaint::new(format!(
+                "the schema cannot be written: {error}"
+            )))
+        })?;
+        report.document(&format!("{schema}\n"));
+        return Ok(ExitCode::Done);
+    }
     let name: EnvironmentName = arguments.environment.parse().map_err(|error| {
         Stop::usage(Complaint::of(&error).help("choose another name, such as `prod` or `staging`"))
     })?;

@@ -6,6 +6,10 @@
 //! | [`arguments`] | what several commands take; how `push prod` becomes `push deploy prod` |
 //! | [`project`] | the folder that holds `inventory/`, and its environments |
 //! | [`consent`] | questions to the operator, and what happens when there is nobody to ask |
+//! | [`environment`] [`shipment`] [`vault`] | the fleet selected, what is shipped to it, its secrets |
+//! | [`reach`] [`runtime`] [`prompt`] [`gate`] | how hosts are reached, Ctrl-C, passphrases, what is shown and asked first |
+//! | [`unanswered`] | hosts that did not answer a question |
+//! | [`rehearsal`] | the story that `push rehearse` tells |
 //! | [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`rehearse`] [`init`] [`completion`] | one command each |
 //!
 //! Must not print, and must not decide how a host is worked on. To add a command: a file with an
@@ -15,18 +19,34 @@
 pub mod arguments;
 pub mod completion;
 pub mod consent;
+pub mod deploy;
+pub mod diff;
+pub mod environment;
+pub mod gate;
+pub mod history;
 pub mod init;
+pub mod plan;
 pub mod project;
+pub mod prompt;
+pub mod reach;
+pub mod rehearsal;
+pub mod rehearse;
+pub mod rollback;
+pub mod runtime;
+pub mod shipment;
+pub mod status;
+pub mod unanswered;
+pub mod vault;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::arguments::{Common, with_verb};
 use self::project::Project;
-use crate::event::ExitCode;
-use crate::report::{Complaint, Report, trace};
+use crate::event::{ExitCode, VERSION};
+use crate::report::{Complaint, Form, Report, Verbosity, trace};
 
 /// `push ENVIRONMENT` makes the hosts of inventory/ENVIRONMENT.toml run what it declares: code,
 /// units, nginx, firewall and secrets switch together, and switch back when the result is not healthy.
@@ -49,6 +69,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Deploy(deploy::Deploy),
+    Plan(plan::Plan),
+    Diff(diff::Diff),
+    Rollback(rollback::Back),
+    Status(status::Status),
+    History(history::History),
+    Rehearse(rehearse::Rehearse),
     Init(init::Init),
     Completion(completion::Completion),
 }
@@ -56,13 +83,13 @@ enum Verb {
 /// Runs the program with its arguments, the program's own name first.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let command = Cli::command();
-    let arguments = with_verb(&command, arguments);
+    let (arguments, environment) = with_verb(&command, arguments);
     let parsed = command
         .try_get_matches_from(arguments)
         .and_then(|found| Cli::from_arg_matches(&found));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, environment.as_deref()),
     };
     let report = Report::of_process(cli.common.form(), cli.common.verbosity());
     trace::install(&report);
@@ -113,6 +140,13 @@ impl Stop {
 fn perform(cli: &Cli, report: &Report) -> Result<ExitCode, Stop> {
     let folder = folder(cli.common.directory.as_ref())?;
     match &cli.verb {
+        Some(Verb::Deploy(deploy)) => deploy::run(deploy, &folder, report),
+        Some(Verb::Plan(plan)) => plan::run(plan, &folder, report),
+        Some(Verb::Diff(diff)) => diff::run(diff, &folder, report),
+        Some(Verb::Rollback(back)) => rollback::run(back, &folder, report),
+        Some(Verb::Status(status)) => status::run(status, &folder, report),
+        Some(Verb::History(history)) => history::run(history, &folder, report),
+        Some(Verb::Rehearse(rehearse)) => rehearse::run(rehearse, &folder, report),
         Some(Verb::Init(init)) => init::run(init, &folder, report),
         Some(Verb::Completion(completion)) => Ok(completion::run(completion, report)),
         None => environments(&folder, report),
@@ -120,13 +154,26 @@ fn perform(cli: &Cli, report: &Report) -> Result<ExitCode, Stop> {
 }
 
 /// Help and version are answers and end well; everything else that clap says is an error.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error, environment: Option<&str>) -> ExitCode {
+    if let Some(complaint) = environment.and_then(|word| mistyped(error, word)) {
+        Report::of_process(Form::Text, Verbosity::Normal).error(&complaint);
+        return ExitCode::Usage;
+    }
     // Nothing is left to tell anybody when not even this can be written.
     let _ = error.print();
     match error.exit_code() {
         0 => ExitCode::Done,
         _ => ExitCode::Usage,
     }
+}
+
+/// `push plann prod` is a mistyped verb rather than an environment with an argument too many.
+fn mistyped(error: &clap::Error, word: &str) -> Option<Complaint> {
+    if error.kind() != clap::error::ErrorKind::UnknownArgument {
+        return None;
+    }
+    let project = Project::find(&std::env::current_dir().ok()?).ok()?;
+    project.environment(word).err()
 }
 
 /// The folder to work in. It becomes the process's own, so that builds, `ssh` and messages agree on it.
@@ -148,23 +195,13 @@ fn folder(asked: Option<&PathBuf>) -> Result<PathBuf, Stop> {
 }
 
 /// `push` alone: says what there is to push, and pushes nothing.
-fn environments(folder: &std::path::Path, report: &Report) -> Result<ExitCode, Stop> {
-    let known = Project::find(folder)
-        .and_then(|project| project.environments())
-        .map_err(Stop::usage)?;
-    for name in &known {
+fn environments(folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
+    let project = Project::find(folder).map_err(Stop::usage)?;
+    for name in project.environments() {
         report.answer(&format!("{name}\n"));
-        report.json(&serde_json::json!({"type": "environment", "name": name}));
+        report.json(&serde_json::json!({"v": VERSION, "type": "environment", "name": name}));
     }
-    if known.is_empty() {
-        let nothing = Complaint::new("the inventory holds no environment");
-        return Err(Stop::usage(
-            nothing.help("run `push init ENVIRONMENT` to start one"),
-        ));
-    }
-    let unnamed = Complaint::new("no environment was named, so nothing was done")
-        .help("name one of those above: `push ENVIRONMENT`; `push --help` shows the verbs");
-    Err(Stop::usage(unnamed))
+    Err(Stop::usage(project.unnamed()))
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::inventory::nearest;
+use crate::inventory::{self, nearest};
 use crate::name::{EnvironmentName, VERBS};
 use crate::report::Complaint;
 
 /// The folder of environments, inside the project.
-pub const INVENTORY: &str = "inventory";
+pub const INVENTORY: &str = inventory::FOLDER;
 
 /// How many folders upwards the project is looked for.
 const DEPTH_MAX: usize = 64;
@@ -45,37 +45,25 @@ impl Project {
         &self.root
     }
 
-    /// The environments, by name. A file whose stem cannot be a name is none: what several
-    /// environments share may be called so.
-    pub fn environments(&self) -> Result<Vec<EnvironmentName>, Complaint> {
-        let folder = self.root.join(INVENTORY);
-        let unreadable = |error: std::io::Error| {
-            Complaint::of(&error).help(format!(
-                "`ls -l {}` shows who may read it",
-                folder.display()
-            ))
-        };
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            let is_toml = path
-                .extension()
-                .is_some_and(|extension| extension == "toml");
-            let stem = path
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .unwrap_or_default();
-            match stem.parse() {
-                Ok(name) if is_toml => names.push(name),
-                Ok(_) | Err(_) => {}
-            }
-        }
-        names.sort();
-        Ok(names)
+    /// The environments, by name: every inventory that no other one extends.
+    pub fn environments(&self) -> Vec<EnvironmentName> {
+        inventory::environments(&self.root)
+    }
+
+    /// What the operator is told who named no environment: never is that taken for all of them.
+    pub fn unnamed(&self) -> Complaint {
+        Complaint::new("no environment was named, so nothing was done")
+            .help(listed(&self.environments()))
     }
 
     /// The environment that the operator named, if it has a file.
     pub fn environment(&self, word: &str) -> Result<EnvironmentName, Complaint> {
+        if VERBS.contains(&word) {
+            return Err(Complaint::new(format!(
+                "this version of push has no verb `{word}`, and no environment can be called so"
+            ))
+            .help("`push --help` shows the verbs that there are"));
+        }
         let name: EnvironmentName = word.parse().map_err(|error| {
             Complaint::of(&error)
                 .help("run `push` alone to see the environments, `push --help` to see the verbs")
@@ -88,7 +76,7 @@ impl Project {
         {
             return Ok(name);
         }
-        let known = self.environments()?;
+        let known = self.environments();
         let words: Vec<&str> = known
             .iter()
             .map(EnvironmentName::as_str)

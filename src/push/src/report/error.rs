@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use super::style::{BAD, HELP, paint};
+use crate::event::VERSION;
 
 /// The deepest chain of causes that is told.
 const CAUSES_MAX: usize = 8;
@@ -103,7 +104,14 @@ impl Complaint {
         text
     }
 
-    /// The sentence alone, for JSON and for one-line places.
+    /// The same for programs.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "v": VERSION, "type": "error", "message": self.sentence(), "causes": self.causes, "help": self.help,
+        })
+    }
+
+    /// What is wrong, without colour.
     pub fn sentence(&self) -> String {
         match &self.message {
             Message::Sentence(text) => text.clone(),

@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod plan;
 pub mod progress;
 pub mod refusal;
+pub mod rollback;
 pub mod screen;
 pub mod status;
 pub mod step;

@@ -120,7 +120,7 @@ fn apps(table: &mut Table, plan: &HostPlan) {
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
         cells(
             table,
-            paint(CHANGED, "~"),
+            &paint(CHANGED, "~"),
             ["app", app.as_str()],
             settings.join(", "),
         );
@@ -152,7 +152,7 @@ fn firewall(table: &mut Table, plan: &HostPlan) {
         let words = "stays open for the operator, whatever the rules say".to_owned();
         cells(
             table,
-            paint(GOOD, "+"),
+            &paint(GOOD, "+"),
             ["way in", &format!("{port}/tcp")],
             words,
         );
@@ -210,10 +210,10 @@ fn row<T>(table: &mut Table, change: &Change<T>, [kind, name]: [&str; 2], words:
     } else {
         paint(CHANGED, "~")
     };
-    cells(table, mark, [kind, name], words);
+    cells(table, &mark, [kind, name], words);
 }
 
-fn cells(table: &mut Table, mark: String, [kind, name]: [&str; 2], words: String) {
+fn cells(table: &mut Table, mark: &str, [kind, name]: [&str; 2], words: String) {
     table.row([format!("{mark} {kind}"), foreign::line(name), words]);
 }
 

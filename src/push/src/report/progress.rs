@@ -12,8 +12,12 @@ use super::screen::{Form, Motion, Report};
 use super::style::{BAD, CHANGED, QUIET, TITLE, paint};
 use super::table::Table;
 use super::{foreign, measure, outcome, step};
-use crate::event::{Counts, Event, ExitCode, Line, Listener, Milestone, Outcome, Step, Stop};
+use crate::event::{Counts, Event, ExitCode, Line, Listener, Milestone, Outcome, Step, Stop, Verb};
 use crate::name::HostName;
+
+/// What is said at the first Ctrl-C.
+const INTERRUPTED: &str = "interrupted: hosts that are switching are asked to take back, and are waited for; \
+    Ctrl-C again leaves them to themselves\n";
 
 /// How many names a line lists before it counts.
 const NAMES_MAX: usize = 8;
@@ -32,7 +36,19 @@ pub struct Progress {
 struct Seen {
     board: Board,
     environment: String,
+    told: Told,
     outcomes: BTreeMap<HostName, (Outcome, u64)>,
+}
+
+/// How much of an end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Each host's, and the total.
+    Everything,
+    /// Failures only: the plan that follows says the rest.
+    Plan,
+    /// Failures, and one line for all others: nothing is to be done anywhere.
+    Idle,
 }
 
 impl Progress {
@@ -46,6 +62,7 @@ impl Progress {
             seen: Mutex::new(Seen {
                 board,
                 environment: String::new(),
+                told: Told::Everything,
                 outcomes: BTreeMap::new(),
             }),
         }
@@ -58,7 +75,7 @@ impl Progress {
     fn on_host(&self, seen: &mut Seen, host: &HostName, step: &Step) {
         if let Step::Finished { outcome, took_ms } = step {
             seen.board.release(host);
-            self.finished(&seen.environment, host, (outcome, *took_ms));
+            self.finished(seen, host, (outcome, *took_ms));
             seen.outcomes
                 .insert(host.clone(), (outcome.clone(), *took_ms));
             return;
@@ -80,52 +97,101 @@ impl Progress {
         }
     }
 
-    fn finished(&self, environment: &str, host: &HostName, (outcome, took_ms): (&Outcome, u64)) {
-        let at = format!("{environment} -l {host}");
+    fn finished(&self, seen: &Seen, host: &HostName, (outcome, took_ms): (&Outcome, u64)) {
+        let at = format!("{} -l {host}", seen.environment);
         let door = self.doors.get(host).map_or(host.as_str(), String::as_str);
         match outcome::account(host, outcome, &at, door) {
             // Even `--quiet` is told of a failure.
             Some(account) => self.report.warn(&account),
-            None => self.line(&format!(
-                "{}: {}",
-                paint(TITLE, host),
-                step::finished(outcome, took_ms)
-            )),
+            None if seen.told == Told::Everything => {
+                let words = step::finished(outcome, took_ms);
+                self.line(&format!("{}: {words}", paint(TITLE, host)));
+            }
+            None => {}
         }
     }
 
     fn on_push(&self, seen: &mut Seen, milestone: &Milestone) {
         match milestone {
-            Milestone::Started { environment, hosts, .. } => {
+            Milestone::Started {
+                verb,
+                environment,
+                hosts,
+                ..
+            } => {
                 seen.environment = environment.to_string();
                 seen.board.expect(hosts.len());
+                if *verb == Verb::Plan {
+                    seen.told = Told::Plan;
+                }
+            }
+            Milestone::Planned {
+                changing,
+                unchanged,
+            } => {
+                if seen.told == Told::Everything && changing.is_empty() && !unchanged.is_empty() {
+                    seen.told = Told::Idle;
+                }
             }
             Milestone::Staged { waves } => {
                 let hosts = waves.iter().map(Vec::len).sum();
-                self.line(&format!("staged on {}; nothing is live yet", measure::count(hosts, "host")));
+                self.line(&format!(
+                    "staged on {}; nothing is live yet",
+                    measure::count(hosts, "host")
+                ));
             }
             Milestone::Wave { number, of, hosts } if *of > 1 => {
                 self.line(&format!("wave {number} of {of}: {}", names(hosts)));
             }
             // The plan itself has been shown by then, and a single wave is the push itself.
-            Milestone::Planned { .. } | Milestone::Agreed | Milestone::Wave { .. } => {}
-            Milestone::Stopped { why } => self.report.warn(&format!("{} {}\n", paint(BAD, "stopped:"), stopped(why))),
-            Milestone::Undoing { hosts } => {
-                self.line(&format!("bringing back {}, because others failed", names(hosts)));
+            Milestone::Agreed | Milestone::Wave { .. } => {}
+            Milestone::Stopped { why } => {
+                self.report
+                    .warn(&format!("{} {}\n", paint(BAD, "stopped:"), stopped(why)));
             }
-            Milestone::Interrupted => self.report.warn(
-                "interrupted: hosts that are switching are asked to take back; press Ctrl-C again to leave at once\n",
-            ),
+            Milestone::Undoing { hosts } => {
+                self.line(&format!(
+                    "bringing back {}, because others failed",
+                    names(hosts)
+                ));
+            }
+            Milestone::Interrupted => self.report.warn(INTERRUPTED),
             Milestone::Left { alone } => self.report.warn(&left(alone, &seen.environment)),
-            Milestone::Ended { exit, counts, took_ms, sent, received } => {
+            Milestone::Ended {
+                exit,
+                counts,
+                took_ms,
+                sent,
+                received,
+            } => {
                 seen.board.clear();
-                if seen.outcomes.len() > 1 {
-                    self.report.say(&table(&seen.outcomes));
-                }
-                let traffic = format!("{} sent, {} received", measure::bytes(*sent), measure::bytes(*received));
-                self.report.say(&total(*exit, counts, &format!("{}, {traffic}", milliseconds(*took_ms))));
+                let traffic = format!(
+                    "{} sent, {} received",
+                    measure::bytes(*sent),
+                    measure::bytes(*received)
+                );
+                let beside = format!("{}, {traffic}", milliseconds(*took_ms));
+                self.ended(seen, *exit, (counts, &beside));
             }
         }
+    }
+
+    fn ended(&self, seen: &Seen, exit: ExitCode, (counts, beside): (&Counts, &str)) {
+        if seen.told == Told::Plan {
+            return;
+        }
+        if seen.told == Told::Idle && counts.unchanged == seen.outcomes.len() {
+            let hosts = measure::count(counts.unchanged, "host");
+            self.line(&format!(
+                "{}: nothing to do, {hosts} unchanged, {beside}",
+                seen.environment
+            ));
+            return;
+        }
+        if seen.outcomes.len() > 1 {
+            self.report.say(&table(&seen.outcomes));
+        }
+        self.report.say(&total(exit, counts, beside));
     }
 
     fn line(&self, words: &str) {
@@ -236,7 +302,7 @@ mod tests {
     use push_wire::name::GenerationId;
 
     use super::*;
-    use crate::event::{Confirm, Obstacle, ObstacleKind, Verb, exit_code};
+    use crate::event::{Confirm, Obstacle, ObstacleKind, exit_code};
 
     const OLD: GenerationId = GenerationId(11);
     const NEW: GenerationId = GenerationId(12);
@@ -318,79 +384,92 @@ mod tests {
         (out.plain(), err.plain())
     }
 
-    fn a_push_that_fails_on_one_host() -> Vec<Event> {
-        let transaction = "t1".parse().unwrap();
-        let outcomes = [taken_back(), Outcome::Committed { from: OLD, to: NEW }];
+    fn staged(name: &str) -> Vec<Event> {
+        let (generation, warnings) = (NEW, vec!["api.service: \x1b]0;x\x07".into()]);
         vec![
-            started(&["web1", "web2"]),
-            on("web1", Step::Connecting),
+            on(name, Step::Connecting),
             on(
-                "web1",
+                name,
                 Step::Staging {
                     bytes: 12_000_000,
                     held: 0,
                 },
             ),
             on(
-                "web1",
+                name,
                 Step::Sent {
                     sent: 6_000_000,
                     bytes: 12_000_000,
                 },
             ),
             on(
-                "web1",
+                name,
                 Step::Checked {
-                    generation: NEW,
-                    warnings: vec!["api.service: \x1b]0;x\x07".into()],
+                    generation,
+                    warnings,
                 },
             ),
-            Event::Push(Milestone::Staged {
-                waves: vec![vec![host("web2")], vec![host("web1")]],
-            }),
-            Event::Push(Milestone::Wave {
-                number: 1,
-                of: 2,
-                hosts: vec![host("web2")],
-            }),
+        ]
+    }
+
+    fn switched(name: &str) -> Vec<Event> {
+        let transaction = "t1".parse().unwrap();
+        let (app, answer) = ("api".to_owned(), None);
+        vec![
             on(
-                "web2",
+                name,
                 Step::Switching {
                     generation: NEW,
                     transaction,
                 },
             ),
             on(
-                "web2",
+                name,
                 Step::Running {
                     effect: Effect::DaemonReload,
                 },
             ),
             on(
-                "web2",
+                name,
                 Step::Probation {
                     confirm: Confirm::Needed,
                 },
             ),
             on(
-                "web2",
+                name,
                 Step::Health {
-                    app: "api".into(),
+                    app,
                     passed: 3,
                     wanted: 3,
-                    answer: None,
+                    answer,
                 },
             ),
-            on("web2", Step::Confirmed),
-            finished("web2", outcomes[1].clone()),
-            Event::Push(Milestone::Wave {
-                number: 2,
-                of: 2,
-                hosts: vec![host("web1")],
-            }),
-            finished("web1", outcomes[0].clone()),
-            ended(&outcomes),
+            on(name, Step::Confirmed),
         ]
+    }
+
+    fn wave(number: usize, hosts: &[&str]) -> Event {
+        let hosts = hosts.iter().map(|name| host(name)).collect();
+        Event::Push(Milestone::Wave {
+            number,
+            of: 2,
+            hosts,
+        })
+    }
+
+    /// Two waves: web2 is committed, then web1 fails.
+    fn a_push_that_fails_on_one_host() -> Vec<Event> {
+        let outcomes = [taken_back(), Outcome::Committed { from: OLD, to: NEW }];
+        let waves = vec![vec![host("web2")], vec![host("web1")]];
+        [
+            vec![started(&["web1", "web2"])],
+            staged("web1"),
+            vec![Event::Push(Milestone::Staged { waves }), wave(1, &["web2"])],
+            switched("web2"),
+            vec![finished("web2", outcomes[1].clone()), wave(2, &["web1"])],
+            vec![finished("web1", outcomes[0].clone()), ended(&outcomes)],
+        ]
+        .concat()
     }
 
     #[test]
@@ -450,6 +529,33 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(line).unwrap();
             assert!(value["type"].is_string(), "{line}");
         }
+    }
+
+    #[test]
+    fn nothing_to_do_is_one_line() {
+        let outcomes = [
+            Outcome::Unchanged { generation: OLD },
+            Outcome::Unchanged { generation: OLD },
+        ];
+        let unchanged = vec![host("web1"), host("web2")];
+        let planned = Milestone::Planned {
+            changing: vec![],
+            unchanged,
+        };
+        let (_, err) = heard(
+            Motion::Plain,
+            vec![
+                started(&["web1", "web2"]),
+                Event::Push(planned),
+                finished("web1", outcomes[0].clone()),
+                finished("web2", outcomes[1].clone()),
+                ended(&outcomes),
+            ],
+        );
+        assert_eq!(
+            err,
+            "prod: nothing to do, 2 hosts unchanged, 1 min 5 s, 11 MiB sent, 78 KiB received\n"
+        );
     }
 
     #[test]

@@ -42,12 +42,7 @@ impl Words {
 /// The words for a refusal. `at` is how the operator names the host to push: `prod -l web1`.
 pub fn words(refusal: &Refusal, at: &str) -> Words {
     match refusal {
-        Refusal::Stale { expected, found } => Words::new(
-            format!(
-                "it is at generation {found} now, the plan was made at {expected}: somebody pushed meanwhile"
-            ),
-            format!("`push plan {at}` shows what is there now"),
-        ),
+        Refusal::Stale { expected, found } => stale([*expected, *found], at),
         Refusal::Locked(holder) => locked(holder, at),
         Refusal::Claimed(claims) => Words::new(
             "another project on that host has what this one wants",
@@ -115,6 +110,15 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
     }
 }
 
+fn stale([expected, found]: [GenerationId; 2], at: &str) -> Words {
+    Words::new(
+        format!(
+            "it is at generation {found} now, the plan was made at {expected}: somebody pushed meanwhile"
+        ),
+        format!("`push plan {at}` shows what is there now"),
+    )
+}
+
 /// The words for a host that somebody else is at.
 pub fn locked(holder: &Holder, at: &str) -> Words {
     Words::new(
@@ -157,8 +161,7 @@ fn numbers(generations: &[GenerationId]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_refusal_says_what_why_and_what_next_and_lets_no_escape_code_through() {
+    fn every_refusal() -> Vec<Refusal> {
         let evil = || "x\x1b[31m".to_owned();
         let app = || "api".parse().unwrap();
         let holder = Holder {
@@ -172,7 +175,7 @@ mod tests {
             holder: "shop".parse().unwrap(),
             claimant: "blog".parse().unwrap(),
         };
-        let all = [
+        vec![
             Refusal::Stale {
                 expected: GenerationId(4),
                 found: GenerationId(5),
@@ -212,8 +215,12 @@ mod tests {
             Refusal::Host {
                 why: "read-only file system".into(),
             },
-        ];
-        let told: Vec<String> = all
+        ]
+    }
+
+    #[test]
+    fn every_refusal_says_what_why_and_what_next_and_lets_no_escape_code_through() {
+        let told: Vec<String> = every_refusal()
             .iter()
             .map(|refusal| words(refusal, "prod -l web1"))
             .map(|words| format!("{}\n  {:?}\n  {}", words.cause, words.found, words.help))

@@ -140,6 +140,7 @@ impl Report {
 
     /// What stops the program.
     pub fn error(&self, complaint: &Complaint) {
+        self.json(&complaint.json());
         self.warn(&complaint.render());
     }
 

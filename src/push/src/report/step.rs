@@ -1,6 +1,8 @@
 //! What happens to a host, in a few words. A new kind of [`Step`] does not compile until its words
 //! exist here.
 
+use push_wire::name::GenerationId;
+
 use super::{foreign, measure, outcome};
 use crate::event::{Confirm, Step, Summary};
 
@@ -23,10 +25,7 @@ pub fn doing(step: &Step) -> String {
                 measure::bytes(*bytes)
             )
         }
-        Step::Greeted { generation, .. } if generation.is_none() => {
-            "nothing was pushed there yet".to_owned()
-        }
-        Step::Greeted { generation, .. } => format!("at generation {generation}"),
+        Step::Greeted { generation, .. } => greeted(*generation),
         Step::Planned(summary) => planned(summary),
         Step::Waiting { holder } => {
             format!(
@@ -35,21 +34,8 @@ pub fn doing(step: &Step) -> String {
                 foreign::line(&holder.step)
             )
         }
-        Step::Staging { bytes: 0, .. } => "staging, everything is there already".to_owned(),
-        Step::Staging { bytes, held: 0 } => format!("sending {}", measure::bytes(*bytes)),
-        Step::Staging { bytes, held } => {
-            format!(
-                "sending {}, of which {} are there already",
-                measure::bytes(*bytes),
-                measure::bytes(*held)
-            )
-        }
-        Step::Sent { sent, bytes } if sent >= bytes => "staging and checking".to_owned(),
-        Step::Sent { sent, bytes } => format!(
-            "sending {} of {}",
-            measure::bytes(*sent),
-            measure::bytes(*bytes)
-        ),
+        Step::Staging { bytes, held } => staging(*bytes, *held),
+        Step::Sent { sent, bytes } => sending(*sent, *bytes),
         Step::Checked { generation, .. } => {
             format!("staged generation {generation}, nothing is live yet")
         }
@@ -118,6 +104,35 @@ pub fn is_news(step: &Step) -> bool {
 pub fn finished(outcome: &crate::event::Outcome, took_ms: u64) -> String {
     let took = measure::took(std::time::Duration::from_millis(took_ms));
     format!("{}, {took}", outcome::verdict(outcome))
+}
+
+fn greeted(generation: GenerationId) -> String {
+    if generation.is_none() {
+        return "nothing was pushed there yet".to_owned();
+    }
+    format!("at generation {generation}")
+}
+
+fn staging(bytes: u64, held: u64) -> String {
+    match (measure::bytes(bytes), held) {
+        _ if bytes == 0 => "staging, everything is there already".to_owned(),
+        (bytes, 0) => format!("sending {bytes}"),
+        (bytes, held) => format!(
+            "sending {bytes}, of which {} are there already",
+            measure::bytes(held)
+        ),
+    }
+}
+
+fn sending(sent: u64, bytes: u64) -> String {
+    if sent >= bytes {
+        return "staging and checking".to_owned();
+    }
+    format!(
+        "sending {} of {}",
+        measure::bytes(sent),
+        measure::bytes(bytes)
+    )
 }
 
 fn planned(summary: &Summary) -> String {

@@ -44,7 +44,7 @@ pub struct DeployPlan {
     /// For the operator.
     pub host: HostPlan,
     /// What is declared, without the listings, which are the same for all hosts and are many.
-    desired: Desired,
+    pub desired: Desired,
 }
 
 impl Intent for Deploy {

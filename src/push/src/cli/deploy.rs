@@ -1,0 +1,92 @@
+//! `push deploy`, and `push ENVIRONMENT`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Stop;
+use super::arguments::{Asking, Pace, Target};
+use super::environment::Environment;
+use super::gate::Shown;
+use super::{plan, reach, runtime, shipment};
+use crate::conversation::Presence;
+use crate::event::{ExitCode, Verb};
+use crate::report::Report;
+use crate::rollout::{self, Deploy as Intent, DeployPlan, Interrupt, Policy, Pushed};
+
+/// How long a host that another push holds is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Make the hosts of an environment run what it declares
+///
+/// Builds, shows the plan, stages on every host, then switches wave by wave. A host whose result is
+/// not healthy, or that nobody can get into any more, takes itself back.
+#[derive(Debug, clap::Args)]
+pub struct Deploy {
+    #[command(flatten)]
+    target: Target,
+    /// Only show the plan, as `push plan` does
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+/// Deploys.
+pub fn run(arguments: &Deploy, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
+    let environment = Environment::read(&arguments.target, arguments.pace, folder)?;
+    if arguments.dry_run {
+        return plan::show(&environment, report);
+    }
+    let shipment = shipment::prepare(&environment, report)?;
+    runtime::run(async |interrupt| {
+        let pushed = push(
+            &environment,
+            shipment,
+            arguments.asking,
+            (report, interrupt),
+        )
+        .await?;
+        Ok(pushed.exit)
+    })
+}
+
+/// Pushes a shipment to the environment's hosts, once its plan has been agreed to.
+pub async fn push(
+    environment: &Environment,
+    shipment: Intent,
+    asking: Asking,
+    (report, interrupt): (&Report, Interrupt),
+) -> Result<Pushed<DeployPlan>, Stop> {
+    let access = reach::access(environment, Presence::Install, report, interrupt).await?;
+    let policy = policy(environment, Verb::Deploy, shipment.provenance.clone());
+    let gate = Shown {
+        report: report.clone(),
+        environment: environment.fleet.environment.clone(),
+        protection: environment.fleet.protection,
+        asking,
+    };
+    Ok(rollout::push(access, Arc::new(shipment), policy, &gate).await)
+}
+
+/// How a push goes through the environment's hosts.
+pub fn policy(
+    environment: &Environment,
+    verb: Verb,
+    provenance: push_wire::manifest::Provenance,
+) -> Policy {
+    let fleet = &environment.fleet;
+    Policy {
+        verb,
+        environment: fleet.environment.clone(),
+        project: fleet.project.clone(),
+        provenance,
+        waves: fleet.rollout.waves.clone(),
+        failures_max: fleet.rollout.failures_max,
+        undo: fleet.rollout.undo,
+        confirm_within: fleet.rollout.confirm_timeout,
+        patience: PATIENCE,
+    }
+}

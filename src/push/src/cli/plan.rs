@@ -1,0 +1,90 @@
+//! `push plan`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::arguments::{Asking, Pace, Target};
+use super::environment::Environment;
+use super::gate::{self, Shown};
+use super::{Stop, deploy, reach, runtime, shipment};
+use crate::conversation::Presence;
+use crate::event::{ExitCode, Outcome, Verb};
+use crate::report::Report;
+use crate::rollout::{self, DeployPlan, Pushed};
+
+/// Show what a deploy would do, and change nothing
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    pace: Pace,
+    /// Exit with 3 when changes are pending
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// Plans.
+pub fn run(arguments: &Plan, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
+    let environment = Environment::read(&arguments.target, arguments.pace, folder)?;
+    let pushed = find_out(&environment, report)?;
+    gate::show(
+        report,
+        &gate::fleet_plan(&environment.fleet.environment, &pushed.plans),
+    );
+    Ok(exit(&pushed, arguments.exit_code.into()))
+}
+
+/// Shows the plan, for `push deploy --dry-run`.
+pub fn show(environment: &Environment, report: &Report) -> Result<ExitCode, Stop> {
+    let pushed = find_out(environment, report)?;
+    gate::show(
+        report,
+        &gate::fleet_plan(&environment.fleet.environment, &pushed.plans),
+    );
+    Ok(pushed.exit)
+}
+
+/// Asks the hosts, and changes nothing on any.
+pub fn find_out(environment: &Environment, report: &Report) -> Result<Pushed<DeployPlan>, Stop> {
+    let shipment = shipment::prepare(environment, report)?;
+    runtime::run(async |interrupt| {
+        let access = reach::access(environment, Presence::AsFound, report, interrupt).await?;
+        let policy = deploy::policy(environment, Verb::Plan, shipment.provenance.clone());
+        // A plan passes no gate.
+        let gate = Shown {
+            report: report.clone(),
+            environment: environment.fleet.environment.clone(),
+            protection: environment.fleet.protection,
+            asking: Asking { yes: false },
+        };
+        Ok(rollout::push(access, Arc::new(shipment), policy, &gate).await)
+    })
+}
+
+/// Whether pending changes are told by the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pending {
+    /// They are; nothing else has to be read.
+    Told,
+    /// A plan that could be made is a success.
+    Fine,
+}
+
+impl From<bool> for Pending {
+    fn from(exit_code: bool) -> Self {
+        if exit_code { Self::Told } else { Self::Fine }
+    }
+}
+
+/// What a plan exits with. A host that could not be asked weighs more than one that would change.
+pub fn exit(pushed: &Pushed<DeployPlan>, pending: Pending) -> ExitCode {
+    let changes = pushed
+        .outcomes
+        .values()
+        .any(|outcome| matches!(outcome, Outcome::Pending { .. }));
+    match pending {
+        Pending::Told if changes => pushed.exit.max(ExitCode::Pending),
+        Pending::Told | Pending::Fine => pushed.exit,
+    }
+}

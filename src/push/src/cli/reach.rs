@@ -1,0 +1,34 @@
+//! How a command reaches its hosts: one dialer, one listener, one interrupt for all of them.
+
+use std::sync::Arc;
+
+use super::Stop;
+use super::environment::{Environment, listener};
+use super::prompt::Terminal;
+use crate::conversation::Presence;
+use crate::embedded;
+use crate::event::Listener;
+use crate::report::Report;
+use crate::rollout::{Access, Interrupt, Ledger};
+use crate::transport::ssh::SshDialer;
+
+/// Everything that the rollout needs to reach the selected hosts and to tell of it.
+pub async fn access(
+    environment: &Environment,
+    presence: Presence,
+    report: &Report,
+    interrupt: Interrupt,
+) -> Result<Arc<Access>, Stop> {
+    let targets = environment.targets().await?;
+    let listener: Arc<dyn Listener> = listener(report, &targets);
+    Ok(Arc::new(Access {
+        dialer: Arc::new(SshDialer::new(Arc::new(Terminal(report.clone())))),
+        targets,
+        programs: embedded::program,
+        presence,
+        listener,
+        interrupt,
+        parallel: environment.parallel,
+        traffic: Ledger::default(),
+    }))
+}
