@@ -21,6 +21,7 @@ use push_host::progress;
 use push_host::recover::{RecoverError, recover};
 use push_host::serve::{End, OnHost, serve};
 use push_host::transaction::{TransactionError, transact};
+use push_host::view::{self, InsideError};
 use push_wire::journal::State;
 use push_wire::name::TransactionId;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
             ),
         },
         ["serve"] => converse(),
+        ["view", generation, tool] => become_view(generation, tool),
         ["recover"] => run_recovery(),
         ["version" | "--version"] => {
             say(&format!("push-host {}\n", env!("CARGO_PKG_VERSION")));
@@ -111,6 +113,26 @@ fn converse() -> ExitCode {
         }
         Err(error) => complain(&error, "look at the host with `ssh`", NOT_BEGUN),
     }
+}
+
+/// Started by `serve` for each tool that checks a staged generation; not for people.
+fn become_view(generation: &str, tool: &str) -> ExitCode {
+    let layout = Layout::new("/");
+    let (Ok(generation), Ok(tool)) = (generation.parse(), tool.parse()) else {
+        let _ = io::stderr().write_all(USAGE.as_bytes());
+        return ExitCode::from(USED_WRONGLY);
+    };
+    let error = view::enter(&mut Real::new(layout.clone()), &layout, (generation, tool));
+    let status = match &error {
+        InsideError::Mount { .. } => view::NO_VIEW,
+        InsideError::NotApart
+        | InsideError::Store(_)
+        | InsideError::Effect(_)
+        | InsideError::Tool { .. }
+        | InsideError::Disk(_) => NOT_BEGUN,
+    };
+    let _ = writeln!(io::stderr(), "{error}");
+    ExitCode::from(status)
 }
 
 fn run_transaction(id: &TransactionId) -> ExitCode {

@@ -190,14 +190,14 @@ fn nested(manifest: &Manifest) -> Result<(), String> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use push_wire::digest::Digest;
     use push_wire::manifest::{App, File, OnChange, OnRelease, Runs, Unit};
     use push_wire::name::UserName;
     use push_wire::tree::Tree;
 
-    pub fn app(release: &str, tree: &Tree) -> App {
+    pub(crate) fn app(release: &str, tree: &Tree) -> App {
         App {
             release: release.parse().unwrap(),
             tree: tree.digest(),
@@ -210,7 +210,7 @@ pub mod tests {
         }
     }
 
-    pub fn unit(text: &str) -> Unit {
+    pub(crate) fn unit(text: &str) -> Unit {
         Unit {
             digest: Digest::of(text),
             app: "api".parse().unwrap(),
@@ -220,7 +220,7 @@ pub mod tests {
         }
     }
 
-    pub fn file(text: &str) -> File {
+    pub(crate) fn file(text: &str) -> File {
         File {
             digest: Digest::of(text),
             owner: UserName::root(),
@@ -230,7 +230,16 @@ pub mod tests {
         }
     }
 
-    pub fn wanted(project: &str, slice: Slice) -> Wanted {
+    pub(crate) fn manifest(slice: Slice) -> Manifest {
+        made(
+            &Manifest::empty(),
+            GenerationId::NONE,
+            wanted("shop", slice),
+        )
+        .unwrap()
+    }
+
+    pub(crate) fn wanted(project: &str, slice: Slice) -> Wanted {
         Wanted {
             project: project.parse().unwrap(),
             base: GenerationId::NONE,

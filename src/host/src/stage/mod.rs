@@ -441,3 +441,8 @@ impl Prepared {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) use super::compose::tests::{app, file, manifest, unit};
+}

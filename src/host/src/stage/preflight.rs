@@ -161,13 +161,13 @@ pub fn generation(manifest: &Manifest, texts_bytes: u64) -> Load {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use push_wire::digest::Digest;
     use push_wire::firewall::{Firewall, Ping};
     use push_wire::manifest::Text;
 
-    pub fn facts() -> Facts {
+    pub(crate) fn facts() -> Facts {
         Facts {
             os: "debian".into(),
             os_version: "12".into(),
