@@ -64,9 +64,17 @@ pub fn has_program(program: &str) -> bool {
 /// # Panics
 /// When ssh cannot be run.
 pub fn ssh(host: &RehearsalHost, remote: &str) -> Output {
+    ssh_command(host).arg(remote).output().unwrap()
+}
+
+/// The same, up to what is to be run on the host.
+///
+/// # Panics
+/// When the host's key cannot be written down.
+pub fn ssh_command(host: &RehearsalHost) -> Command {
     let known_hosts = known_hosts(host);
-    Command::new("ssh")
-        .args(["-F", "none", "-T", "-o", "BatchMode=yes"])
+    let mut ssh = Command::new("ssh");
+    ssh.args(["-F", "none", "-T", "-o", "BatchMode=yes"])
         .args([
             "-o",
             "StrictHostKeyChecking=yes",
@@ -81,9 +89,8 @@ pub fn ssh(host: &RehearsalHost, remote: &str) -> Output {
         .args(["-o", "GlobalKnownHostsFile=/dev/null", "-i"])
         .arg(host.identity())
         .args(["-p", &host.port().to_string(), "-l", host.user()])
-        .args([&host.address().to_string(), "--", remote])
-        .output()
-        .unwrap()
+        .args([&host.address().to_string(), "--"]);
+    ssh
 }
 
 /// A `known_hosts` file with this host alone, beside the fleet's key.
