@@ -4,8 +4,6 @@
 //! inventory means a path and what lies below it, so that it mostly becomes two blocks: `= /api` and
 //! `/api/`.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 use super::DesiredError;
@@ -75,7 +73,8 @@ pub(super) fn blocks(
     site: &Site,
     location: &Location,
 ) -> Result<Vec<Block>, DesiredError> {
-    let path = decoded(part, &location.path)?;
+    // The inventory lets no `%` and no `?` stand in it: nginx compares it with decoded paths.
+    let path = location.path.to_string();
     let spots = match location.matching {
         Matching::Exact => vec![(Spot::Exact, path)],
         Matching::Prefix if path.ends_with('/') => vec![(Spot::Below, path)],
@@ -88,30 +87,6 @@ pub(super) fn blocks(
         .into_iter()
         .map(|(spot, path)| block(part, (site, location), (spot, &path)))
         .collect()
-}
-
-/// nginx compares locations with the decoded path of a request.
-fn decoded(part: &SitePart<'_, '_>, path: &HttpPath) -> Result<String, DesiredError> {
-    let text = path.as_str();
-    if text.contains('?') {
-        return Err(part.refused(format!("the location {text} holds a '?'")));
-    }
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let escaped = (first == b'%')
-            .then(|| after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()))
-            .flatten()
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() {
-            &after[2..]
-        } else {
-            after
-        };
-    }
-    String::from_utf8(bytes)
-        .map_err(|_| part.refused(format!("the location {text} is not UTF-8 once decoded")))
 }
 
 fn block(
@@ -163,7 +138,9 @@ fn block(
             block.files = Some(files(part, (spot, path), (dir.as_str(), missing))?);
         }
         // As nginx does for folders: what is relative in a page resolves below the path.
-        Serve::Root { .. } => block.answer = Some(format!("301 {}", part.word(&below(path))?)),
+        Serve::Root { .. } => {
+            block.answer = Some(format!("301 {}", part.word(&format!("{path}/"))?));
+        }
         Serve::Redirect { to, status, path } => {
             let to = part.resolve(to)?;
             block.answer = Some(format!("{status} {}", redirect(part, to.as_str(), *path)?));
@@ -176,21 +153,6 @@ fn block(
         }
     }
     Ok(block)
-}
-
-/// The path below `path`, encoded again for a header.
-fn below(path: &str) -> String {
-    let mut out = String::new();
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~!&()*+,=:@/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out.push('/');
-    out
 }
 
 struct Target<'a> {
@@ -271,6 +233,9 @@ fn files(
         Missing::NotFound => None,
         Missing::Fallback(file) => {
             let inside = file.as_str().trim_start_matches('/');
+            if inside.contains(['%', '?']) {
+                return Err(part.refused(format!("the fallback {file} is no name of a file")));
+            }
             let target = part.word(&format!("{path}{inside}"))?;
             Some(format!("$uri $uri/index.html {target}"))
         }

@@ -106,6 +106,12 @@ impl Sample {
         }
     }
 
+    /// What comes of it, unless the inventory or this room refuses it.
+    pub fn accepted(&self) -> Option<Desired> {
+        load(self.folder.path(), &"test".parse().unwrap()).ok()?;
+        self.try_desired().ok()
+    }
+
     pub fn desired(&self) -> Desired {
         self.try_desired().unwrap()
     }
@@ -205,7 +211,7 @@ pub fn hello() -> Hello {
             interpreters: ["/lib64/ld-linux-x86-64.so.2".to_owned()].into(),
             nginx: Some("1.22.1".into()),
             nft: true,
-            room: [("/srv".to_owned(), room)].into(),
+            room: [("/srv".to_owned(), room), ("/etc/push".to_owned(), room)].into(),
             host_keys: vec![HOST_KEY.into()],
             ssh_ports: [22].into(),
             boot_id: "boot".into(),

@@ -123,3 +123,57 @@ fn shown(path: &Path) -> String {
 fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use age::secrecy::ExposeSecret as _;
+
+    use super::*;
+    use crate::desired::sample::HOST_KEY;
+    use crate::secret::IdentityFile;
+
+    #[test]
+    fn keys_are_looked_for_once_and_only_when_something_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = folder.path().join("inventory/secrets");
+        std::fs::create_dir_all(&secrets).unwrap();
+        let identity = age::x25519::Identity::generate();
+        let recipient: Recipient = identity.to_public().to_string().parse().unwrap();
+        let sealed = seal(b"content", &[recipient]).unwrap();
+        std::fs::write(secrets.join("url.age"), &sealed).unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, identity.to_string().expose_secret()).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let files = SealedFiles::of(
+            folder.path(),
+            &"test".parse().unwrap(),
+            Box::new(move || {
+                counter.fetch_add(1, Ordering::SeqCst);
+                Keyring::read(&[IdentityFile::Named(key.clone())], Box::new(|_| None))
+            }),
+        );
+        let url: FileName = "url".parse().unwrap();
+        assert_eq!(files.source(&url).unwrap(), Digest::of(&sealed));
+        assert_eq!(
+            asked.load(Ordering::SeqCst),
+            0,
+            "reading a digest opens nothing"
+        );
+        for _ in 0..2 {
+            assert_eq!(*files.open(&url).unwrap().0, b"content");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        let again = files.seal(b"content", HOST_KEY).unwrap();
+        assert!(again.starts_with(b"age-encryption.org/v1\n"));
+        let missing = files.source(&"other".parse().unwrap()).unwrap_err();
+        assert!(
+            missing.why.contains("inventory/secrets/other.age"),
+            "{missing}"
+        );
+        assert!(files.seal(b"content", "ssh-dss AAAA").is_err());
+    }
+}

@@ -113,3 +113,315 @@ fn http2_is_written_as_each_nginx_reads_it() {
     let text = sample.text("site api");
     assert!(text.contains("listen 443 ssl;") && text.contains("http2 on;"));
 }
+
+/// What must arrive as it is, or be refused: never be read as anything else.
+const HOSTILE: &[&str] = &[
+    "plain",
+    "",
+    " ",
+    " lead and trail ",
+    "a\tb",
+    "a\nExecStartPre=/bin/sh -c id",
+    "a\r\nX: y",
+    "%d %h %% %",
+    "$HOME ${HOME} $$ $",
+    "\\",
+    "ends in \\",
+    "\\n \\x41 \\101",
+    "'",
+    "\"",
+    "a' 'b",
+    "a\" \"b",
+    "; reboot",
+    ";",
+    "}",
+    "} server { listen 81; }",
+    "# no comment",
+    "include /etc/passwd;",
+    "-",
+    "-rf",
+    "@x",
+    "+x",
+    "!!x",
+    "é ü \u{202e} \u{2028} 漢字 🦀",
+    "\u{1b}[31m",
+    "\u{7f}",
+    "\u{85}",
+    "\u{0}",
+    "\u{feff}",
+    "`id`",
+    "$(id)",
+    "&&",
+    "|",
+    "<x>",
+    "~",
+    "*",
+    "?",
+    "[a]",
+    "\\\"; proxy_pass http://evil; \\\"",
+];
+
+fn toml(value: &str) -> String {
+    ::toml::Value::String(value.to_owned()).to_string()
+}
+
+/// A unit as systemd reads it: the assignments of each section, in order.
+fn unit(text: &str) -> Vec<(String, String)> {
+    let mut section = String::new();
+    let mut found = Vec::new();
+    for line in text.split('\n') {
+        assert!(!line.ends_with('\\'), "a continued line: {line:?}");
+        let line = line.trim_matches([' ', '\t', '\r']);
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if line.starts_with('[') {
+            line.clone_into(&mut section);
+            continue;
+        }
+        let (key, value) = line.split_once('=').unwrap();
+        found.push((format!("{section}{key}"), value.to_owned()));
+    }
+    found
+}
+
+/// `extract_first_word` with EXTRACT_UNQUOTE and EXTRACT_CUNESCAPE, over a whole value.
+fn words(value: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<Vec<u8>> = None;
+    let mut quote = None;
+    let mut rest = value.chars();
+    while let Some(c) = rest.next() {
+        match (c, quote) {
+            ('\\', _) => {
+                let bytes = word.get_or_insert_default();
+                match rest.next().unwrap() {
+                    'n' => bytes.push(b'\n'),
+                    't' => bytes.push(b'\t'),
+                    'r' => bytes.push(b'\r'),
+                    'x' => {
+                        let hex: String = [rest.next().unwrap(), rest.next().unwrap()]
+                            .iter()
+                            .collect();
+                        bytes.push(u8::from_str_radix(&hex, 16).unwrap());
+                    }
+                    same @ ('"' | '\\' | '\'') => bytes.push(same as u8),
+                    other => panic!("an escape that systemd does not know: {other:?}"),
+                }
+            }
+            (c, Some(open)) if c == open => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (' ' | '\t', None) => words.extend(word.take()),
+            (c, _) => word
+                .get_or_insert_default()
+                .extend(c.encode_utf8(&mut [0; 4]).bytes()),
+        }
+    }
+    assert_eq!(quote, None, "a quote that is not closed: {value}");
+    words.extend(word);
+    words
+        .into_iter()
+        .map(|bytes| String::from_utf8(bytes).unwrap())
+        .collect()
+}
+
+/// What doubled specifiers (and variables) come to; a single one would be expanded.
+fn literal(text: &str, doubled: &[char]) -> String {
+    let mut out = String::new();
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if doubled.contains(&c) {
+            assert_eq!(rest.next(), Some(c), "expanded by systemd: {text:?}");
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// The sample with `value` in every place of a service that takes a free text.
+fn service_with(value: &str) -> Sample {
+    let value = toml(value);
+    Sample::new(&format!(
+        r#"
+        [apps.api]
+        on = "web1"
+        source = "app"
+        env = {{ HOSTILE = {value} }}
+        [apps.api.service]
+        exec = ["{{{{ release.dir }}}}/app", {value}, "last"]
+        "#
+    ))
+}
+
+fn assert_service_carries(value: &str) {
+    let sample = service_with(value);
+    let Some(desired) = sample.accepted() else {
+        return; // Refused by the inventory, with its place.
+    };
+    let text = text(&desired, "unit api.service");
+    let keys =
+        |unit: &[(String, String)]| unit.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+    let found = unit(&text);
+    let plain = unit(&service_with("plain").text("unit api.service"));
+    assert_eq!(
+        keys(&found),
+        keys(&plain),
+        "{value:?} adds or removes a directive"
+    );
+    for (key, rest) in &found {
+        match key.as_str() {
+            "[Service]Environment" => {
+                let expected = format!("HOSTILE={value}");
+                let read: Vec<_> = words(rest)
+                    .iter()
+                    .map(|word| literal(word, &['%']))
+                    .collect();
+                assert_eq!(read, [expected]);
+            }
+            "[Service]ExecStart" => {
+                let read: Vec<_> = words(rest)
+                    .iter()
+                    .map(|word| literal(word, &['%', '$']))
+                    .collect();
+                assert_eq!(read[1..], [value, "last"]);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_hostile_value_reaches_the_service_exactly_or_is_refused() {
+    for value in HOSTILE {
+        assert_service_carries(value);
+    }
+    let carried = HOSTILE
+        .iter()
+        .filter(|value| service_with(value).accepted().is_some());
+    assert!(
+        carried.count() > HOSTILE.len() / 2,
+        "most of it can be carried"
+    );
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn any_value_reaches_the_service_exactly_or_is_refused(value in "\\PC{0,12}[%$\\\\\"'; {}#=]{0,4}\\PC{0,6}") {
+        assert_service_carries(&value);
+    }
+}
+
+/// nginx's tokens: words, and the characters that structure them.
+fn tokens(text: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            ' ' | '\t' | '\n' | '\r' => {}
+            '#' => while rest.next_if(|c| *c != '\n').is_some() {},
+            ';' | '{' | '}' => all.push(c.to_string()),
+            '"' | '\'' => {
+                let mut word = String::from("=");
+                loop {
+                    match rest.next().unwrap() {
+                        '\\' => word.push(rest.next().unwrap()),
+                        end if end == c => break,
+                        inside => word.push(inside),
+                    }
+                }
+                all.push(word);
+            }
+            first => {
+                let mut word = String::from(first);
+                while let Some(next) = rest.next_if(|c| !" \t\n\r;{}".contains(*c)) {
+                    word.push(next);
+                }
+                all.push(word);
+            }
+        }
+    }
+    all
+}
+
+fn site_with(value: &str) -> Sample {
+    let value = toml(value);
+    Sample::new(&format!(
+        r#"
+        [apps.api]
+        on = "web1"
+        source = "app"
+        [apps.api.site]
+        server_name = "a.example"
+        headers = {{ X-Hostile = {value} }}
+        [[apps.api.site.locations]]
+        path = "/"
+        respond = 200
+        respond_body = {value}
+        "#
+    ))
+}
+
+#[test]
+fn a_hostile_value_reaches_nginx_exactly_or_is_refused() {
+    let plain = tokens(&site_with("plain").text("site api"));
+    for value in HOSTILE {
+        let sample = site_with(value);
+        let Some(desired) = sample.accepted() else {
+            continue;
+        };
+        let found = tokens(&text(&desired, "site api"));
+        let expected: Vec<String> = plain
+            .iter()
+            .map(|token| token.replace("=plain", &format!("={value}")))
+            .collect();
+        assert_eq!(found, expected, "{value:?}");
+        assert!(
+            !value.contains('$'),
+            "nginx would read a variable in {value:?}"
+        );
+    }
+}
+
+#[test]
+fn a_hostile_name_of_a_server_or_path_of_a_location_is_refused_or_literal() {
+    for value in HOSTILE {
+        for place in ["server_name", "proxy", "root"] {
+            let sample = Sample::new(&format!(
+                "[apps.api]\non = \"web1\"\nsource = \"app\"\n[apps.api.site]\n{}{place} = {}\n",
+                if place == "server_name" {
+                    "proxy = \"http://127.0.0.1:1\"\n"
+                } else {
+                    "server_name = \"a.example\"\n"
+                },
+                toml(value)
+            ));
+            let Some(desired) = sample.accepted() else {
+                continue;
+            };
+            // A token that starts with '=' was quoted, and is one word whatever it holds.
+            for token in tokens(&text(&desired, "site api")) {
+                let broken_out = token == "81" || token.contains("$HOME");
+                assert!(!broken_out, "{value:?}: {token}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_cannot_be_a_prefix_of_systemd() {
+    for program in [
+        "-/bin/x", "@/bin/x", "+/bin/x", "!/bin/x", ":/bin/x", "|x", "bin/x", "./x", "$X", "/a/$X",
+        "/a/../b",
+    ] {
+        let sample = Sample::new(&format!(
+            "[apps.api]\non = \"web1\"\nsource = \"app\"\n[apps.api.service]\nexec = [{}]\n",
+            toml(program)
+        ));
+        assert!(sample.accepted().is_none(), "{program}");
+    }
+}

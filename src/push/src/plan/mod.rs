@@ -126,7 +126,7 @@ impl HostPlan {
             refusals: Vec::new(),
         };
         if !plan.is_empty() {
-            plan.refusals = refusal::refusals(hello, desired, plan.bytes_max);
+            plan.refusals = refusal::refusals(hello, desired);
         }
         plan
     }

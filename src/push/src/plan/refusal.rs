@@ -1,5 +1,7 @@
 //! What is known before anything is sent to make a host refuse.
 
+use std::collections::BTreeMap;
+
 use push_wire::facts::{Facts, Needs};
 use push_wire::manifest::Claim;
 use push_wire::message::Hello;
@@ -10,6 +12,12 @@ use crate::name::AppName;
 
 /// Bytes that stay free on each file system besides what a push brings.
 const RESERVE_BYTES: u64 = 64 << 20;
+
+/// Where releases go.
+const RELEASES: &str = "/srv";
+
+/// Where generations go.
+const GENERATIONS: &str = "/etc/push";
 
 /// Why a host would refuse a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -73,7 +81,7 @@ pub enum Refusal {
         found: u32,
     },
     /// Too little space.
-    #[error("{folder} has {free} bytes free, and the push may need {needed}")]
+    #[error("{folder} has {free} bytes free, and this push needs {needed}")]
     Bytes {
         /// The folder.
         folder: String,
@@ -83,7 +91,7 @@ pub enum Refusal {
         free: u64,
     },
     /// Too few inodes.
-    #[error("{folder} has {free} inodes free, and the push may need {needed}")]
+    #[error("{folder} has {free} inodes free, and this push needs {needed}")]
     Inodes {
         /// The folder.
         folder: String,
@@ -137,7 +145,7 @@ fn package(tool: &str) -> &str {
     }
 }
 
-pub(super) fn refusals(hello: &Hello, desired: &Desired, bytes_max: u64) -> Vec<Refusal> {
+pub(super) fn refusals(hello: &Hello, desired: &Desired) -> Vec<Refusal> {
     let facts = &hello.facts;
     let mut all = Vec::new();
     for (app, needs) in &desired.needs {
@@ -146,7 +154,7 @@ pub(super) fn refusals(hello: &Hello, desired: &Desired, bytes_max: u64) -> Vec<
     let claims = hello.manifest.claims(&desired.project, &desired.slice);
     all.extend(claims.into_iter().map(Refusal::Claimed));
     tools(facts, desired, &mut all);
-    room(hello, desired, bytes_max, &mut all);
+    room(hello, desired, &mut all);
     if facts.shutdown_scheduled {
         all.push(Refusal::Shutdown);
     }
@@ -238,27 +246,55 @@ fn tools(facts: &Facts, desired: &Desired, all: &mut Vec<Refusal>) {
     }
 }
 
-/// Each folder is held against everything that travels: which of it goes where is not known yet,
-/// and the folders are mostly on one file system.
-fn room(hello: &Hello, desired: &Desired, bytes_max: u64, all: &mut Vec<Refusal>) {
-    let trees = desired.lacking_trees(hello);
-    let entries: usize = trees.map(|(_, tree)| tree.entries.len()).sum();
-    let inodes = (entries + desired.lacking_texts(hello).count()) as u64;
-    for (folder, room) in &hello.facts.room {
-        let needed = bytes_max + RESERVE_BYTES;
-        if bytes_max > 0 && room.bytes < needed {
+/// What is needed for certain, so that nothing is refused that the host would take: a host that
+/// has an app already shares the contents of its releases, and only it knows how many.
+fn room(hello: &Hello, desired: &Desired, all: &mut Vec<Refusal>) {
+    let mut new = Load::default();
+    for (name, app) in &desired.slice.apps {
+        let known = hello
+            .releases
+            .get(name)
+            .is_some_and(|held| !held.is_empty());
+        if !known && let Some(tree) = desired.trees.get(&app.tree) {
+            let files: BTreeMap<_, _> = tree
+                .files()
+                .map(|(_, digest, size)| (digest, size))
+                .collect();
+            new.bytes += files.values().sum::<u64>();
+            new.inodes += tree.entries.len() as u64;
+        }
+    }
+    let mut texts = Load::default();
+    for (_, text) in desired.lacking_texts(hello) {
+        texts.bytes += text.0.len() as u64;
+        texts.inodes += 1;
+    }
+    for (folder, load) in [(RELEASES, new), (GENERATIONS, texts)] {
+        let Some(room) = hello.facts.room.get(folder) else {
+            continue;
+        };
+        let folder = folder.to_owned();
+        let needed = load.bytes + RESERVE_BYTES;
+        if load.bytes > 0 && room.bytes < needed {
             all.push(Refusal::Bytes {
                 folder: folder.clone(),
                 needed,
                 free: room.bytes,
             });
         }
-        if room.inodes < inodes {
+        if room.inodes < load.inodes {
             all.push(Refusal::Inodes {
-                folder: folder.clone(),
-                needed: inodes,
+                folder,
+                needed: load.inodes,
                 free: room.inodes,
             });
         }
     }
+}
+
+/// What a folder has to take.
+#[derive(Default)]
+struct Load {
+    bytes: u64,
+    inodes: u64,
 }

@@ -241,6 +241,22 @@ fn what_a_host_lacks_is_known_before_anything_is_sent() {
 }
 
 #[test]
+fn an_app_that_the_host_has_already_is_not_refused_for_room_it_may_not_need() {
+    let mut sample = settled(API);
+    sample.write("app", "#!/bin/sh\nexit\n");
+    sample.release = "20270101T000000Z-fffffff".into();
+    if let Some(room) = sample.hello.facts.room.get_mut("/srv") {
+        room.bytes = 1000;
+    }
+    let changed = plan(&sample);
+    assert!(
+        !changed.is_empty() && !changed.is_refused(),
+        "{}",
+        short(&changed)
+    );
+}
+
+#[test]
 fn a_program_for_another_host_is_refused() {
     let sample = Sample::new(API);
     let mut desired = sample.desired();
