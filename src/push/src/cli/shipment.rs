@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Stop;
 use super::environment::Environment;
-use super::{Stop, vault};
+use super::vault::Sealed;
 use crate::event::ExitCode;
 use crate::inventory::App;
 use crate::release::{self, Checkout, Packs, Payload, ReleaseError};
@@ -37,7 +38,7 @@ pub fn prepare(environment: &Environment, report: &Report) -> Result<Deploy, Sto
     })?;
     Ok(Deploy {
         provenance: release::provenance(&fleet.environment, root, checkout.as_ref(), now),
-        vault: vault::open(environment, report)?,
+        vault: Box::new(Sealed::new(environment, report)),
         engine,
         packs: Packs::new(payloads.values().map(Arc::as_ref)),
         payloads,
