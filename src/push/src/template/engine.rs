@@ -162,10 +162,10 @@ impl Engine {
     }
 }
 
-/// The quoted name in `template "x" does not exist`, when that is what the error says.
+/// The name in quotes of either kind, when the error says that a template does not exist.
 fn missing_name(error: &minijinja::Error) -> Option<&str> {
     match error.kind() {
-        ErrorKind::TemplateNotFound => error.detail()?.split('"').nth(1),
+        ErrorKind::TemplateNotFound => error.detail()?.split(['"', '\'']).nth(1),
         _ => None,
     }
 }

@@ -17,3 +17,6 @@ pub use error::{Place, TemplateError};
 pub use name::TemplateName;
 pub use scope::{AppScope, EnvironmentScope, HostScope, ReleaseScope, Scope, SecretScope};
 pub use text::{Template, Templated, Typed, VALUE_BYTES_MAX};
+
+#[cfg(test)]
+mod tests;

@@ -40,19 +40,12 @@ pub(super) fn fleet(
 ) -> Option<Fleet> {
     let mut resolver = Resolver {
         problems: std::mem::take(problems),
-        templates: None,
+        templates: Templates::Closed(beside.project.join(TEMPLATES)),
         secrets: secret_files(beside.project, beside.environment),
         hosts: BTreeMap::new(),
         later: Vec::new(),
     };
     let at = At::root(tree);
-    match Engine::open(&beside.project.join(TEMPLATES)) {
-        Ok(engine) => resolver.templates = Some(engine),
-        Err(error) => {
-            let problem = Problem::new("inventory::template", error.to_string());
-            resolver.problems.push(problem.help(error.help()));
-        }
-    }
     let project = resolver.project(&at, raw.project.as_deref());
     resolver.hosts(&at, raw);
     let ssh = resolver.ssh(&at.key("ssh"), raw.ssh.as_ref());
@@ -97,10 +90,31 @@ pub(super) fn fleet(
     Some(fleet)
 }
 
+/// The templates, which most inventories name none of and which are then not read.
+enum Templates {
+    Closed(PathBuf),
+    Open(Box<Result<Engine, TemplateError>>),
+}
+
+impl Templates {
+    fn check(&mut self, name: &TemplateName) -> Result<(), TemplateError> {
+        if let Self::Closed(folder) = self {
+            *self = Self::Open(Box::new(Engine::open(folder)));
+        }
+        match self {
+            Self::Open(opened) => match opened.as_ref() {
+                Ok(engine) => engine.check(name),
+                Err(error) => Err(error.clone()),
+            },
+            Self::Closed(_) => Ok(()),
+        }
+    }
+}
+
 struct Resolver<'a> {
     problems: Problems,
-    /// The templates there are, to find names that no file has; `None` when they cannot be read.
-    templates: Option<Engine>,
+    /// The templates there are, to find names that no file has.
+    templates: Templates,
     /// The secrets there are.
     secrets: BTreeMap<FileName, PathBuf>,
     hosts: BTreeMap<HostName, super::Host>,
@@ -319,10 +333,7 @@ impl<'a> Resolver<'a> {
     /// Reads the name of a template, which must exist and be one.
     fn template(&mut self, at: &At<'a>, text: &str) -> Option<TemplateName> {
         let name = text.parse::<TemplateName>();
-        let checked = name.and_then(|name| match &self.templates {
-            Some(engine) => engine.check(&name).map(|()| name),
-            None => Ok(name),
-        });
+        let checked = name.and_then(|name| self.templates.check(&name).map(|()| name));
         checked
             .map_err(|error| self.problem_with_help(at, (&error, &error.help())))
             .ok()

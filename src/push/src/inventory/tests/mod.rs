@@ -487,3 +487,16 @@ fn several_problems_are_told_at_once_but_not_without_end() {
     assert_eq!(error.matches("there is no key").count(), PROBLEMS_MAX);
     assert!(error.contains("and 80 more problems"), "{error}");
 }
+
+#[test]
+fn the_demos_environment_loads_and_its_secret_opens_with_the_key_beside_it() {
+    let fleet = load(&root(), &"demo".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(fleet.hosts.len() >= 3 && fleet.apps.len() >= 2 && fleet.firewall.is_some());
+    let nowhere = |_: &str| None;
+    let files = crate::secret::identity_files(&root(), &fleet.identities, &nowhere);
+    let keyring = crate::secret::Keyring::read(&files, Box::new(|_| None)).unwrap();
+    for name in fleet.apps.values().flat_map(App::secret_names) {
+        let file = secret_file(&root(), &fleet.environment, name).unwrap();
+        assert!(keyring.open(&file).is_ok(), "{name}");
+    }
+}
