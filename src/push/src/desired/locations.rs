@@ -94,6 +94,15 @@ fn block(
     (site, location): (&Site, &Location),
     (spot, path): (Spot, &str),
 ) -> Result<Block, DesiredError> {
+    let answers = matches!(
+        location.serve,
+        Serve::Redirect { .. } | Serve::Return { .. }
+    );
+    if answers && location.basic_auth.is_some() {
+        return Err(part.refused(format!(
+            "nginx gives the fixed answer of {path} before it asks for a password"
+        )));
+    }
     let word = part.word(path)?;
     let mut headers = site.headers.clone();
     headers.extend(location.headers.clone());

@@ -425,3 +425,21 @@ fn a_program_cannot_be_a_prefix_of_systemd() {
         assert!(sample.accepted().is_none(), "{program}");
     }
 }
+
+#[test]
+fn a_fixed_answer_cannot_pretend_to_be_behind_a_password() {
+    let sample = Sample::new(
+        r#"
+        [apps.api]
+        on = "web1"
+        [apps.api.site]
+        server_name = "a.example"
+        [[apps.api.site.locations]]
+        path = "/"
+        respond = 200
+        basic_auth = "htpasswd"
+        "#,
+    );
+    let error = sample.try_desired().unwrap_err().to_string();
+    assert!(error.contains("before it asks for a password"), "{error}");
+}

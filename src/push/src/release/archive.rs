@@ -13,7 +13,7 @@ use push_wire::path::TreePath;
 use push_wire::tree::Entry;
 use tar::EntryType;
 
-use super::content::{Hashed, Hashing, PIECE_BYTES};
+use super::content::{Hashed, Hashing, PIECE_BYTES, Stamp};
 use super::error::{escaped, shown};
 use super::listing::Listing;
 use super::{Content, ReleaseError};
@@ -65,6 +65,10 @@ impl Form {
 /// Lists what the archive holds.
 pub(super) fn list(path: &Path, form: Form, listing: &mut Listing) -> Result<(), ReleaseError> {
     let file = File::open(path).map_err(|error| ReleaseError::unreadable(path, &error))?;
+    let stamp = stamp(path, &file)?;
+    let watched = file
+        .try_clone()
+        .map_err(|error| ReleaseError::unreadable(path, &error))?;
     let packed = Rc::new(Cell::new(0));
     let counted = Counted {
         inner: BufReader::with_capacity(PIECE_BYTES, file),
@@ -92,7 +96,18 @@ pub(super) fn list(path: &Path, form: Form, listing: &mut Listing) -> Result<(),
         spooled: 0,
         allowance,
     };
-    reading.all(&mut tar::Archive::new(bounded))
+    reading.all(&mut tar::Archive::new(bounded))?;
+    if self::stamp(path, &watched)? == stamp {
+        Ok(())
+    } else {
+        Err(ReleaseError::Changed { path: shown(path) })
+    }
+}
+
+fn stamp(path: &Path, file: &File) -> Result<Stamp, ReleaseError> {
+    file.metadata()
+        .map(|metadata| Stamp::of(&metadata))
+        .map_err(|error| ReleaseError::unreadable(path, &error))
 }
 
 struct Reading<'a> {
