@@ -39,6 +39,7 @@ pub mod unanswered;
 pub mod vault;
 
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -93,7 +94,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     };
     let report = Report::of_process(cli.common.form(), cli.common.verbosity());
     trace::install(&report);
-    match perform(&cli, &report) {
+    std::panic::set_hook(Box::new(|panic| own_fault(&panic.to_string())));
+    // Whatever a host was doing then, it settles alone, and nobody here knows how.
+    let performed = std::panic::catch_unwind(AssertUnwindSafe(|| perform(&cli, &report)));
+    match performed.unwrap_or(Ok(ExitCode::InDoubt)) {
         Ok(exit) => exit,
         Err(stop) => {
             report.error(&stop.complaint);
@@ -151,6 +155,14 @@ fn perform(cli: &Cli, report: &Report) -> Result<ExitCode, Stop> {
         Some(Verb::Completion(completion)) => Ok(completion::run(completion, report)),
         None => environments(&folder, report),
     }
+}
+
+/// A mistake of push itself is told like any other error, not as a stack of its functions.
+fn own_fault(panic: &str) {
+    let complaint = Complaint::new(format!("push made a mistake: {panic}"))
+        .help("please report it; `push status ENVIRONMENT` shows what the hosts are doing");
+    // A report of its own: the other one may be what failed.
+    Report::of_process(Form::Text, Verbosity::Normal).error(&complaint);
 }
 
 /// Help and version are answers and end well; everything else that clap says is an error.

@@ -92,7 +92,7 @@ impl Rehearsal {
             return Ok(ExitCode::Done);
         };
         self.mark(&app)?;
-        self.push(&format!("push a new release of {app}"), Expected::Committed)
+        self.push(&format!("push a change to {app}"), Expected::Committed)
             .await?;
         self.push_broken(&app).await?;
         self.roll_back().await?;

@@ -103,6 +103,8 @@ impl Progress {
         match outcome::account(host, outcome, &at, door) {
             // Even `--quiet` is told of a failure.
             Some(account) => self.report.warn(&account),
+            // Whatever stopped the push has been told, and the table at the end names the others.
+            None if matches!(outcome, Outcome::Skipped { .. }) => {}
             None if seen.told == Told::Everything => {
                 let words = step::finished(outcome, took_ms);
                 self.line(&format!("{}: {words}", paint(TITLE, host)));

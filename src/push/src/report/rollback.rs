@@ -1,14 +1,15 @@
 //! What a rollback would bring back, host by host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
 use super::foreign;
 use super::style::{CHANGED, QUIET, TITLE, paint};
+use super::table::Table;
 use super::text::Text;
 use crate::event::VERSION;
-use crate::name::HostName;
+use crate::name::{AppName, HostName};
 use crate::rollout::RollbackPlan;
 
 /// The whole plan, hosts that go back to the same things together.
@@ -43,23 +44,26 @@ pub fn plan(plans: &BTreeMap<HostName, RollbackPlan>) -> String {
 
 fn releases(text: &mut Text, plan: &RollbackPlan) {
     let absent = || "none".to_owned();
-    let apps = plan.releases_now.keys().chain(
-        plan.releases_then
-            .keys()
-            .filter(|app| !plan.releases_now.contains_key(*app)),
-    );
+    let apps: BTreeSet<&AppName> = plan
+        .releases_now
+        .keys()
+        .chain(plan.releases_then.keys())
+        .collect();
+    let mut table = Table::new();
     for app in apps {
         let [now, then] = [&plan.releases_now, &plan.releases_then]
             .map(|all| all.get(app).map_or_else(absent, |id| foreign::line(id)));
-        if now == then {
-            text.line(format_args!("  {} release {app}  {now}", paint(QUIET, "=")));
+        let (mark, words) = if now == then {
+            (paint(QUIET, "="), now)
         } else {
-            text.line(format_args!(
-                "  {} release {app}  {now} → {then}",
-                paint(CHANGED, "~")
-            ));
-        }
+            (
+                paint(CHANGED, "~"),
+                format!("{now} → {}", paint(TITLE, then)),
+            )
+        };
+        table.row([format!("{mark} release"), app.to_string(), words]);
     }
+    text.block(table.render("  "));
 }
 
 /// The same for programs.
@@ -75,4 +79,43 @@ pub fn json(plans: &BTreeMap<HostName, RollbackPlan>) -> serde_json::Value {
         })
         .collect();
     json!({"v": VERSION, "type": "rollback_plan", "hosts": hosts})
+}
+
+#[cfg(test)]
+mod tests {
+    use push_wire::name::GenerationId;
+
+    use super::*;
+
+    fn releases(all: &[(&str, &str)]) -> BTreeMap<AppName, String> {
+        all.iter()
+            .map(|(app, id)| (app.parse().unwrap(), (*id).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_rollback_names_what_comes_back_and_lets_no_escape_code_through() {
+        let back = RollbackPlan {
+            from: GenerationId(12),
+            to: GenerationId(10),
+            releases_now: releases(&[
+                ("api", "20261120T101500Z-3f2a91c"),
+                ("web", "20261101T080000Z"),
+            ]),
+            releases_then: releases(&[("api", "evil\x1b[2J"), ("web", "20261101T080000Z")]),
+        };
+        let same = RollbackPlan {
+            to: GenerationId(12),
+            ..back.clone()
+        };
+        let plans = [("web1", &back), ("web2", &back), ("db1", &same)]
+            .map(|(host, plan)| (host.parse().unwrap(), plan.clone()))
+            .into();
+        insta::assert_snapshot!(anstream::adapter::strip_str(&plan(&plans)).to_string(), @r#"
+        db1  nothing to do, at generation 12
+        web1, web2  generation 12 → what 10 was
+          ~ release  api  20261120T101500Z-3f2a91c → evil\x1b[2J
+          = release  web  20261101T080000Z
+        "#);
+    }
 }

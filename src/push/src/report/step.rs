@@ -151,7 +151,7 @@ fn planned(summary: &Summary) -> String {
 fn health(app: &str, passed: u32, wanted: u32, answer: Option<&str>) -> String {
     let app = foreign::line(app);
     match answer {
-        None => format!("{app} is healthy ({passed} of {wanted})"),
+        None => format!("{app} is healthy ({} of {wanted})", passed.min(wanted)),
         Some(answer) => format!("{app} is not healthy yet: {}", foreign::line(answer)),
     }
 }
