@@ -15,7 +15,7 @@ use crate::transport;
 pub enum Error {
     /// The way to the host failed.
     #[error(transparent)]
-    Transport(#[from] transport::Error),
+    Transport(Box<transport::Error>),
     /// No answer within its bound.
     #[error("push-host on {host} was silent for {} s while {during}", waited.as_secs())]
     Silent {
@@ -150,6 +150,12 @@ pub enum Error {
     },
 }
 
+impl From<transport::Error> for Error {
+    fn from(error: transport::Error) -> Self {
+        Self::Transport(Box::new(error))
+    }
+}
+
 impl Error {
     /// A stable name.
     pub fn code(&self) -> &'static str {
@@ -233,7 +239,7 @@ impl Error {
     pub fn is_lost(&self) -> bool {
         match self {
             Self::Transport(error) => matches!(
-                error,
+                **error,
                 transport::Error::Lost { .. }
                     | transport::Error::Closed { .. }
                     | transport::Error::Unreachable { .. }
@@ -258,17 +264,15 @@ impl Error {
 
     /// Whether somebody else answers where the host should be.
     pub fn is_another_host(&self) -> bool {
-        matches!(
-            self,
-            Self::Transport(
-                transport::Error::HostKeyChanged { .. } | transport::Error::HostKeyRevoked { .. }
-            )
-        )
+        matches!(self, Self::Transport(error) if matches!(
+            **error,
+            transport::Error::HostKeyChanged { .. } | transport::Error::HostKeyRevoked { .. }
+        ))
     }
 
     /// Whether the connection itself broke, whatever the command on it did.
     pub(super) fn is_lost_on_the_way(&self) -> bool {
-        matches!(self, Self::Transport(error) if !matches!(error, transport::Error::Closed { .. }))
+        matches!(self, Self::Transport(error) if !matches!(**error, transport::Error::Closed { .. }))
     }
 
     /// Whether the host could not be reached at all.

@@ -1,9 +1,9 @@
 //! One host of a push: its connection, the conversation on it, and how it is called again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Access, Known};
 use crate::conversation::{Conversation, Error, Opening, Presence};

@@ -40,6 +40,11 @@ mod switching;
 mod ticket;
 mod waves;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
 pub use access::Ledger;
 pub use access::{Access, PARALLEL_MAX};
 pub use asking::{Answers, Present, histories, statuses};

@@ -2,10 +2,11 @@
 //! operator comes in again to confirm it, or asks to take it back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use push_wire::journal::State;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Access;
 use super::contact::{Whereabouts, call_again};
@@ -43,10 +44,6 @@ pub async fn confirm(claim: Claim, within: Duration) {
         claim.tell(Step::Confirming);
         let why = match say(&claim, Word::Confirm, Route::Fresh).await {
             Ok(Told::Verdict(verdict)) => {
-                let is_committed = verdict.state.as_ref().is_some_and(State::is_committed);
-                if is_committed {
-                    claim.tell(Step::Confirmed);
-                }
                 // Whoever watched may have ended meanwhile; then the verdict is known already.
                 let _ = claim.verdicts.send(verdict).await;
                 return;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use push_wire::message::Refusal;
 use push_wire::name::GenerationId;
+use tokio::time::Instant;
 
 use super::contact::{Contact, failed, ms};
 use super::each::each;

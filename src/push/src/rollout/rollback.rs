@@ -207,9 +207,11 @@ mod tests {
         transaction
     }
 
-    #[test]
-    fn going_back_finds_the_last_commit_before_what_is_in_effect() {
-        let golden: Vec<(&str, Vec<Transaction>, Option<u64>)> = vec![
+    /// A past, told in words, and where it goes back to.
+    type Golden = (&'static str, Vec<Transaction>, Option<u64>);
+
+    fn of_one_project() -> Vec<Golden> {
+        vec![
             ("no past at all", vec![], None),
             ("nothing before the first", vec![shop(1, None)], None),
             ("one step", vec![shop(2, None), shop(1, None)], Some(1)),
@@ -259,6 +261,11 @@ mod tests {
                 ],
                 Some(1),
             ),
+        ]
+    }
+
+    fn of_several() -> Vec<Golden> {
+        vec![
             (
                 "other projects' pushes do not count",
                 vec![of("blog", 3, None), shop(2, None), shop(1, None)],
@@ -284,8 +291,12 @@ mod tests {
                 vec![shop(1, None), shop(2, None)],
                 Some(1),
             ),
-        ];
-        for (what, history, expected) in golden {
+        ]
+    }
+
+    #[test]
+    fn going_back_finds_the_last_commit_before_what_is_in_effect() {
+        for (what, history, expected) in of_one_project().into_iter().chain(of_several()) {
             let found = target(&history, &"shop".parse().unwrap());
             assert_eq!(found, expected.map(GenerationId), "{what}");
         }

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use push_wire::message::{Holder, Refusal, Request};
 use push_wire::name::GenerationId;
+use tokio::time::Instant;
 
 use super::contact::{Contact, before_switch, failed, ms};
 use super::{Intent, Planned};

@@ -7,14 +7,14 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use push_wire::journal::{Cause, Evidence, Progress, State};
 use push_wire::message::{Refusal, Switch};
 use push_wire::name::{GenerationId, TransactionId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::contact::Contact;
 use super::interrupt::{Interrupt, VERDICT_AFTER_INTERRUPT_MAX};
@@ -115,6 +115,10 @@ pub async fn switch(contact: &mut Contact, order: Order) -> Switched {
         }
         why = nobody_waits(&interrupt) => unknown(&ticket, why),
     };
+    // Nothing that had to be confirmed is committed unless it was.
+    if matches!(end, End::Committed) && order.confirm_within.is_some() {
+        watch.tell(Step::Confirmed);
+    }
     Switched {
         end,
         last: watch.last,
