@@ -17,6 +17,18 @@ pub fn line(text: &str) -> String {
     )
 }
 
+/// A commit as people write it: its first digits, with `-dirty` kept. Anything else as it is.
+pub fn commit(text: &str) -> String {
+    const DIGITS: usize = 10;
+    let (id, mark) = text
+        .split_once('-')
+        .map_or((text, ""), |(id, _)| (id, &text[id.len()..]));
+    if id.len() > DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return format!("{}{}", &id[..DIGITS], line(mark));
+    }
+    line(text)
+}
+
 /// The lines of a longer text; the last ones, since that is where programs say what went wrong.
 pub fn lines(text: &str) -> Vec<String> {
     last(text.lines())
@@ -35,6 +47,20 @@ pub fn last<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_commit_is_short_and_keeps_its_mark() {
+        assert_eq!(
+            commit("d97d316a6357b724486270541956d340d5a99469"),
+            "d97d316a63"
+        );
+        assert_eq!(
+            commit("d97d316a6357b724486270541956d340d5a99469-dirty"),
+            "d97d316a63-dirty"
+        );
+        assert_eq!(commit("d97d316"), "d97d316");
+        assert_eq!(commit("x\x1b-é"), "x\\x1b-é");
+    }
 
     #[test]
     fn a_hosts_text_cannot_move_the_cursor_and_ends() {

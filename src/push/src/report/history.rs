@@ -69,7 +69,7 @@ fn row(table: &mut Table, past: &Past<'_>, transaction: &Transaction) {
             .provenance
             .commit
             .as_deref()
-            .map_or_else(|| "-".to_owned(), foreign::line),
+            .map_or_else(|| "-".to_owned(), foreign::commit),
         result.join(", "),
     ]);
     if !transaction.releases.is_empty() {

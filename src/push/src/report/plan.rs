@@ -19,6 +19,19 @@ use crate::plan::{Change, FleetPlan, HostPlan, ReleaseNote, TextDiff};
 
 /// The whole plan; one line when there is nothing to do.
 pub fn plan(plan: &FleetPlan) -> String {
+    grouped_plan(plan, body)
+}
+
+/// The whole plan with the lines of each text that changes; `diffs` holds them by host.
+pub fn diff(plan: &FleetPlan, diffs: &BTreeMap<HostName, Vec<TextDiff>>) -> String {
+    let with_texts = |host: &HostPlan| {
+        let texts = diffs.get(&host.host).map(|all| unified(all));
+        format!("{}{}", body(host), texts.unwrap_or_default())
+    };
+    grouped_plan(plan, with_texts)
+}
+
+fn grouped_plan(plan: &FleetPlan, body: impl Fn(&HostPlan) -> String) -> String {
     let mut text = Text::new();
     for (body, hosts) in grouped(plan.hosts.values().filter(|host| !host.is_empty()), body) {
         let base = hosts.first().map_or(GenerationId::NONE, |host| host.base);
@@ -30,26 +43,6 @@ pub fn plan(plan: &FleetPlan) -> String {
         text.line(format_args!("{}  {}", heading(&hosts), paint(QUIET, at)));
         text.block(body);
         text.line("");
-    }
-    text.line(summary(plan));
-    text.finish()
-}
-
-/// The whole plan with the lines of each text that changes; `diffs` holds them by host.
-pub fn diff(plan: &FleetPlan, diffs: &BTreeMap<HostName, Vec<TextDiff>>) -> String {
-    let mut text = Text::new();
-    let lines = |host: &HostPlan| {
-        diffs
-            .get(&host.host)
-            .map(|all| unified(all))
-            .unwrap_or_default()
-    };
-    for (body, hosts) in grouped(plan.hosts.values(), lines) {
-        if !body.is_empty() {
-            text.line(heading(&hosts));
-            text.block(body);
-            text.line("");
-        }
     }
     text.line(summary(plan));
     text.finish()
@@ -546,7 +539,18 @@ mod tests {
             .into();
         let text = diff(&fleet(vec![full("web1"), full("web2")]), &diffs);
         insta::assert_snapshot!(plain(&text), @r#"
-        web1, web2 (2 hosts)
+        web1, web2 (2 hosts)  at generation 11
+          ~ release   api              20261119T090000Z-0badcaf → 20261120T101500Z-3f2a91c (11 MiB)
+          ~ app       api              health check
+          + unit      api-clean.timer
+          ~ unit      api.service      text
+          - unit      old.service
+          ~ firewall                   -80/tcp  +443/tcp
+          then: stop old.service, reload systemd's units, load the firewall, restart api.service
+          ! risky: the firewall changes
+                   stays only if push gets in again over a new connection
+          not taken back: user api is created unless it exists
+          to send: at most 11 MiB
           --- unit api.service
           +++ unit api.service
           @@ -1 +1 @@

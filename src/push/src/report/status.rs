@@ -84,7 +84,7 @@ fn last_push(present: &Present<'_>) -> String {
             .provenance
             .commit
             .as_deref()
-            .map(|commit| format!(" from {}", foreign::line(commit)));
+            .map(|commit| format!(" from {}", foreign::commit(commit)));
         format!(
             " by {}{}",
             foreign::line(&about.provenance.operator),
