@@ -38,26 +38,36 @@ pub mod template;
 pub mod transport;
 pub mod visible;
 
-/// A file of the test data that lies beside the checkout, not in it. `None`, said aloud, where it
-/// is absent. `PUSH_TEST_DATA` names its folder; else `../shared/data` of the checkout, or of a
-/// folder above it.
 #[cfg(test)]
-#[expect(clippy::print_stdout, reason = "a test says aloud that it was skipped")]
-pub(crate) fn testdata(name: &str) -> Option<std::path::PathBuf> {
-    let checkout = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let named = std::env::var_os("PUSH_TEST_DATA").map(std::path::PathBuf::from);
-    let beside = checkout
-        .ancestors()
-        .map(|folder| folder.join("shared/data"));
-    let found = named
-        .into_iter()
-        .chain(beside)
-        .map(|folder| folder.join(name))
-        .find(|path| path.exists());
-    if found.is_none() {
-        println!(
-            "skipped: there is no {name} beside the checkout (PUSH_TEST_DATA names its folder)"
-        );
+mod testdata {
+    //! Test data from elsewhere, which lies beside the checkout and not in it.
+
+    use std::path::{Path, PathBuf};
+
+    /// A file of that data; `None`, said aloud, where it is absent. `PUSH_TEST_DATA` names its
+    /// folder; else it is `shared/data` beside the checkout or beside a folder above it.
+    pub fn find(name: &str) -> Option<PathBuf> {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let named = std::env::var_os("PUSH_TEST_DATA").map(PathBuf::from);
+        let beside = checkout
+            .ancestors()
+            .map(|folder| folder.join("shared/data"));
+        let mut places = named
+            .into_iter()
+            .chain(beside)
+            .map(|folder| folder.join(name));
+        let found = places.find(|path| path.exists());
+        if found.is_none() {
+            skipped(&format!(
+                "there is no {name} beside the checkout (PUSH_TEST_DATA names its folder)"
+            ));
+        }
+        found
     }
-    found
+
+    /// Says that a test did not run.
+    #[expect(clippy::print_stdout, reason = "a test says aloud that it was skipped")]
+    pub fn skipped(why: &str) {
+        println!("skipped: {why}");
+    }
 }

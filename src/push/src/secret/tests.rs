@@ -12,6 +12,7 @@ use push_wire::digest::Digest;
 
 use super::identity::Key;
 use super::*;
+use crate::inventory::{App, load, secret_file};
 
 const CANARY: &str = "canary-0d9a7c51";
 
@@ -39,16 +40,11 @@ fn ssh_key(folder: &Path, kind: &str, passphrase: &str) -> Option<(IdentityFile,
         .arg(&file)
         .status();
     if !made.is_ok_and(|status| status.success()) {
-        skipped("there is no ssh-keygen");
+        crate::testdata::skipped("there is no ssh-keygen");
         return None;
     }
     let public = fs::read_to_string(file.with_extension("pub")).unwrap();
     Some((IdentityFile::Named(file), public.trim().parse().unwrap()))
-}
-
-#[expect(clippy::print_stdout, reason = "a test says aloud that it was skipped")]
-fn skipped(why: &str) {
-    println!("skipped: {why}");
 }
 
 #[test]
@@ -439,7 +435,7 @@ impl Vector {
 /// - `stream_25*`: 16 MiB is more than a secret can have; refused.
 #[test]
 fn the_published_vectors_are_read_as_they_expect() {
-    let Some(folder) = crate::testdata("age-testkit") else {
+    let Some(folder) = crate::testdata::find("age-testkit") else {
         return;
     };
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
@@ -455,4 +451,20 @@ fn the_published_vectors_are_read_as_they_expect() {
     insta::with_settings!({omit_expression => true}, {
         insta::assert_snapshot!(deviations.join("\n"));
     });
+}
+
+#[test]
+fn the_demos_environment_loads_and_its_secret_opens_with_the_key_beside_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let fleet = load(&root, &"demo".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(fleet.hosts.len() >= 3 && fleet.apps.len() >= 2 && fleet.firewall.is_some());
+    let keyring = Keyring::read(
+        &identity_files(&root, &fleet.identities, &|_| None),
+        nobody(),
+    )
+    .unwrap();
+    for name in fleet.apps.values().flat_map(App::secret_names) {
+        let file = secret_file(&root, &fleet.environment, name).unwrap();
+        assert!(keyring.open(&file).is_ok(), "{name}");
+    }
 }

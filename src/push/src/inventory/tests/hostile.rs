@@ -8,7 +8,7 @@ use crate::name::AppName;
 
 /// Every text of the corpus of naughty strings, if it is there.
 fn naughty() -> Option<Vec<String>> {
-    let file = crate::testdata("blns.txt")?;
+    let file = crate::testdata::find("blns.txt")?;
     let text = fs::read_to_string(file).unwrap();
     let lines = text
         .lines()

@@ -489,14 +489,18 @@ fn several_problems_are_told_at_once_but_not_without_end() {
 }
 
 #[test]
-fn the_demos_environment_loads_and_its_secret_opens_with_the_key_beside_it() {
-    let fleet = load(&root(), &"demo".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"));
-    assert!(fleet.hosts.len() >= 3 && fleet.apps.len() >= 2 && fleet.firewall.is_some());
-    let nowhere = |_: &str| None;
-    let files = crate::secret::identity_files(&root(), &fleet.identities, &nowhere);
-    let keyring = crate::secret::Keyring::read(&files, Box::new(|_| None)).unwrap();
-    for name in fleet.apps.values().flat_map(App::secret_names) {
-        let file = secret_file(&root(), &fleet.environment, name).unwrap();
-        assert!(keyring.open(&file).is_ok(), "{name}");
-    }
+fn an_environments_own_secret_wins_over_the_shared_one() {
+    let project = Project::new()
+        .with("inventory/secrets/token.age", "")
+        .with("inventory/secrets/other.age", "")
+        .with("inventory/secrets/prod/token.age", "")
+        .with("inventory/secrets/..age", "")
+        .with("inventory/secrets/notes.txt", "");
+    let (folder, prod) = (project.0.path(), "prod".parse().unwrap());
+    let file = |name: &str| secret_file(folder, &prod, &name.parse().unwrap());
+    let secrets = folder.join("inventory/secrets");
+    assert_eq!(file("token"), Some(secrets.join("prod/token.age")));
+    assert_eq!(file("other"), Some(secrets.join("other.age")));
+    assert_eq!(file("notes"), None);
+    assert_eq!(secret_files(folder, &prod).len(), 2);
 }
