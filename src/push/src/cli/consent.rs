@@ -1,12 +1,11 @@
 //! Questions to the operator. Whoever cannot be asked has not consented: without a terminal the
 //! answer must have been given on the command line.
 
-use std::io::IsTerminal;
-
 use dialoguer::{Confirm, Input};
 
 use super::arguments::Asking;
 use crate::report::Report;
+use crate::report::screen::can_ask;
 
 /// What is to be agreed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +45,7 @@ pub fn ask(question: &Question, asking: Asking, report: &Report) -> Result<(), R
     if asking.yes {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if !can_ask() {
         let (Question::Yes { prompt } | Question::Word { prompt, .. }) = question.clone();
         return Err(Refused::NoTerminal { prompt });
     }

@@ -1,11 +1,10 @@
 //! Passphrases and passwords, asked of the operator while no live line moves.
 
-use std::io::{self, IsTerminal};
-
 use dialoguer::{Input, Password};
 use secrecy::SecretString;
 
 use crate::report::Report;
+use crate::report::screen::can_ask;
 use crate::transport::Pending;
 use crate::transport::prompt::{Echo, Prompt, Question, Refusal};
 
@@ -25,7 +24,7 @@ impl Prompt for Terminal {
 }
 
 fn ask(question: &Question) -> Result<SecretString, Refusal> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if !can_ask() {
         return Err(Refusal::NoTerminal);
     }
     let typed = match question {

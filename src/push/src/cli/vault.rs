@@ -3,7 +3,7 @@
 //! hold every secret already needs none.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -16,6 +16,7 @@ use super::project::INVENTORY;
 use crate::desired::{Opened, Vault, VaultError};
 use crate::name::FileName;
 use crate::report::Report;
+use crate::report::screen::can_ask;
 use crate::secret::{self, Ask, Keyring, Recipient, SEALED_BYTES_MAX, SecretError};
 
 /// The secrets of one project.
@@ -89,7 +90,7 @@ impl Vault for Sealed {
 /// Asks on the terminal, if there is one, while no live line moves.
 fn ask(report: Report) -> Ask {
     Box::new(move |file| {
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        if !can_ask() {
             return None;
         }
         let prompt = format!("Passphrase of {file}");

@@ -3,7 +3,6 @@
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dialoguer::console;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
 
@@ -196,9 +195,9 @@ fn can_move() -> bool {
     std::io::stderr().is_terminal() && !dumb && !set("CI")
 }
 
-/// The width of the terminal that progress is shown on, in characters.
-pub fn width() -> usize {
-    usize::from(console::Term::stderr().size().1)
+/// Whether a person sits there who can be asked something.
+pub fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
 #[cfg(test)]
