@@ -44,9 +44,13 @@ pub async fn confirm(claim: Claim, within: Duration) {
         claim.tell(Step::Confirming);
         let why = match say(&claim, Word::Confirm, Route::Fresh).await {
             Ok(Told::Verdict(verdict)) => {
+                let is_final = verdict.state.as_ref().is_some_and(State::is_final);
                 // Whoever watched may have ended meanwhile; then the verdict is known already.
                 let _ = claim.verdicts.send(verdict).await;
-                return;
+                if is_final {
+                    return;
+                }
+                "the host has not ended it yet".to_owned()
             }
             Ok(Told::Refused(refusal)) => format!("{refusal:?}"),
             Ok(Told::Progress(_)) => "the host answered with something else".to_owned(),

@@ -23,6 +23,10 @@ pub const PACKS_MAX: u32 = 2;
 /// The pause before a locked host is asked again.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
+/// How long a host may go on holding its lock for a connection of this push that was lost: until its
+/// sshd has noticed.
+const OWN_LOCK_MAX: Duration = Duration::from_secs(60);
+
 /// The shortest time between two tellings of how far a pack is.
 const TELL_PAUSE_MS: u64 = 200;
 
@@ -37,6 +41,13 @@ impl Patience {
     pub fn of(wait: Duration) -> Self {
         Self {
             until: Instant::now() + wait,
+        }
+    }
+
+    /// Waits at least for so long from now on.
+    fn at_least(self, wait: Duration) -> Self {
+        Self {
+            until: self.until.max(Self::of(wait).until),
         }
     }
 
@@ -65,7 +76,7 @@ pub async fn stage<I: Intent>(
     planned: &Arc<Planned<I::Plan>>,
     patience: Patience,
 ) -> Result<GenerationId, Outcome> {
-    let mut lost = 0;
+    let (mut lost, mut patience) = (0, patience);
     loop {
         let tried = try_stage(contact, intent, planned).await;
         match tried {
@@ -84,6 +95,7 @@ pub async fn stage<I: Intent>(
             Err(Trouble::Conversation(error)) => {
                 lost += 1;
                 call_again(contact, error, lost).await?;
+                patience = patience.at_least(OWN_LOCK_MAX);
             }
         }
     }

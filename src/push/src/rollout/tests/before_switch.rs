@@ -91,6 +91,13 @@ async fn a_connection_lost_while_staging_is_made_again_and_the_pack_goes_on_wher
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_connection_that_still_holds_the_lock_is_waited_for_without_patience() {
+    let scene = Scene::of(1).fault("h1", Fault::LostAtStage, 1);
+    let shown = scene.fault("h1", Fault::Locked, 4).push().await;
+    assert_eq!(shown.words(), ["committed"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pack_that_arrives_broken_is_sent_once_more() {
     let shown = lacking(Scene::of(1))
         .fault("h1", Fault::Corrupt, 1)
