@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -48,14 +47,24 @@ impl Said {
 
     /// Asserts the exit code, showing everything that was said when it is another.
     pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code(), code, "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code(),
+            code,
+            "\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
     /// Asserts that a text was said, on either stream.
     pub fn says(self, text: &str) -> Self {
         let found = self.stdout.contains(text) || self.stderr.contains(text);
-        assert!(found, "{text:?} is not in\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        assert!(
+            found,
+            "{text:?} is not in\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 }
@@ -76,7 +85,9 @@ impl Lab {
 
     /// Boots plain hosts called `web1`, `web2`, ….
     pub fn boot_plain(count: usize) -> Option<Self> {
-        let specs: Vec<HostSpec> = (1..=count).map(|n| HostSpec::named(format!("web{n}"))).collect();
+        let specs: Vec<HostSpec> = (1..=count)
+            .map(|n| HostSpec::named(format!("web{n}")))
+            .collect();
         Self::boot(&specs)
     }
 
@@ -125,7 +136,10 @@ impl Lab {
 
     /// Writes an environment: `head` (top-level keys), the hosts, then `rest` (tables).
     pub fn environment(&self, name: &str, head: &str, rest: &str) {
-        self.write(&format!("inventory/{name}.toml"), format!("{head}\n{}{rest}", self.hosts_toml()));
+        self.write(
+            &format!("inventory/{name}.toml"),
+            format!("{head}\n{}{rest}", self.hosts_toml()),
+        );
     }
 
     /// The environment `prod` that most tests start from: one app with a service, a health check, a
@@ -138,7 +152,8 @@ impl Lab {
     /// Seals a secret of the project to the operator.
     pub fn secret(&self, name: &str, value: &str) {
         let recipient = fs::read_to_string(self.path("identity.pub")).unwrap();
-        let sealed = push::secret::seal(value.as_bytes(), &[recipient.trim().to_owned()]).unwrap();
+        let sealed =
+            push::secret::seal(value.as_bytes(), &[recipient.trim().parse().unwrap()]).unwrap();
         self.write(&format!("inventory/secrets/{name}.age"), sealed);
     }
 
@@ -210,7 +225,11 @@ proxy       = "http://127.0.0.1:8080"
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let built = test.parent().and_then(Path::parent).unwrap().join(name);
-    assert!(built.exists(), "{} is not built: run `cargo build --workspace` first, or tests/run", built.display());
+    assert!(
+        built.exists(),
+        "{} is not built: run `cargo build --workspace` first, or tests/run",
+        built.display()
+    );
     built
 }
 
@@ -229,7 +248,11 @@ impl Running {
     fn of(mut child: Child) -> Self {
         let stdout = read_all(child.stdout.take().unwrap());
         let stderr = read_all(child.stderr.take().unwrap());
-        Self { child, readers: [stdout, stderr], started: Instant::now() }
+        Self {
+            child,
+            readers: [stdout, stderr],
+            started: Instant::now(),
+        }
     }
 
     /// Its process id.
@@ -239,7 +262,10 @@ impl Running {
 
     /// Sends it a signal, by name: `INT`, `KILL`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args(["-s", name, &self.id().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
@@ -264,7 +290,12 @@ impl Running {
         };
         let took = self.started.elapsed();
         let [stdout, stderr] = self.readers.map(|reader| reader.join().unwrap());
-        Said { status, stdout, stderr, took }
+        Said {
+            status,
+            stdout,
+            stderr,
+            took,
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`hosts`] | throw-away hosts of the rehearsal |
+//! | [`lab`] | a project folder beside a fleet, and `push` run in it |
 //! | [`relay`] | a TCP relay on loopback that can stall or cut a connection |
 //! | [`sshd`] | real SSH servers on loopback, with keys of their own |
 
 pub mod hosts;
+pub mod lab;
 pub mod relay;
 pub mod sshd;
