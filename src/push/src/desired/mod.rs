@@ -113,16 +113,23 @@ impl Desired {
             .map(|(digest, text)| (*digest, text))
     }
 
-    /// The listings of the releases that the host does not have whole.
+    /// The listings of the releases that the host does not have whole. Another app's release with
+    /// the same content is another release: its files are shared, its listing is not.
     pub fn lacking_trees(&self, hello: &Hello) -> impl Iterator<Item = (Digest, &Tree)> {
+        let has = |name: &AppName, tree: &Digest| {
+            let releases = hello.releases.get(name);
+            releases.is_some_and(|trees| trees.contains_key(tree))
+        };
+        let lacking: BTreeSet<Digest> = self
+            .slice
+            .apps
+            .iter()
+            .filter(|(name, app)| !has(name, &app.tree))
+            .map(|(_, app)| app.tree)
+            .collect();
         self.trees
             .iter()
-            .filter(|(digest, _)| {
-                let releases = hello.releases.values();
-                !releases
-                    .into_iter()
-                    .any(|trees| trees.contains_key(*digest))
-            })
+            .filter(move |(digest, _)| lacking.contains(*digest))
             .map(|(digest, tree)| (*digest, tree))
     }
 }

@@ -124,6 +124,7 @@ async fn try_stage<I: Intent>(
     planned: &Arc<Planned<I::Plan>>,
 ) -> Result<GenerationId, Trouble> {
     let request = request(intent, planned).await?;
+    let mut damaged = None;
     for _ in 0..PACKS_MAX {
         if contact.conversation.is_over() {
             contact.renew().await?;
@@ -151,16 +152,15 @@ async fn try_stage<I: Intent>(
             }
             Staging::Refused(refusal) => match *refusal {
                 // What did not arrive whole is sent once more.
-                Refusal::Corrupt { .. } => {}
+                Refusal::Corrupt { what } => damaged = Some(what),
                 other => return Err(Trouble::Refused(Box::new(other))),
             },
             // The host tells what else it lacks when it is asked anew.
             Staging::Missing { .. } => {}
         }
     }
-    Err(Trouble::Refused(Box::new(Refusal::Corrupt {
-        what: format!("the contents sent, {PACKS_MAX} times in a row"),
-    })))
+    let what = damaged.unwrap_or_else(|| "what the host asks for again and again".to_owned());
+    Err(Trouble::Refused(Box::new(Refusal::Corrupt { what })))
 }
 
 async fn request<I: Intent>(
