@@ -393,7 +393,10 @@ impl<M: Machine> Run<'_, M> {
         self.has_switched = true;
         let switched = switch_link(self.machine, self.layout)
             .map_err(StoreError::from)
-            .and_then(|()| links::adopt(self.machine, self.layout, &self.to));
+            .and_then(|()| links::adopt(self.machine, self.layout, &self.to))
+            .and_then(|()| {
+                links::withdraw(self.machine, self.layout, (&self.from, &self.to))
+            });
         if let Err(error) = switched {
             return Event::Failed(Cause::Host {
                 why: error.to_string(),
@@ -479,7 +482,8 @@ impl<M: Machine> Run<'_, M> {
         if store::current(self.machine, self.layout)? != self.about.from {
             point_current(self.machine, self.layout, self.about.from)?;
         }
-        Ok(())
+        links::lay_again(self.machine, self.layout, &self.from)?;
+        links::withdraw(self.machine, self.layout, (&self.to, &self.from))
     }
 
     /// Runs the effects and returns those that still do not hold, with the last reason. One that

@@ -120,6 +120,15 @@ pub fn lay<M: Disk>(
     }
     // An original of an earlier transaction must not be taken for one of this.
     forget_originals(machine, layout)?;
+    lay_again(machine, layout, manifest)
+}
+
+/// Makes the links of a generation that are missing, and leaves the originals kept aside.
+pub fn lay_again<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<(), StoreError> {
     let mut changed = BTreeSet::new();
     for (place, link) in links(layout, manifest) {
         match found(machine, &place, &link)? {
@@ -174,6 +183,29 @@ pub fn restore<M: Disk>(
         let content = machine.read(&aside, TEXT_BYTES_MAX)?;
         machine::replace(machine, &place, &content, access)?;
         changed.extend(place.parent().map(Path::to_owned));
+    }
+    sync(machine, &changed)
+}
+
+/// Removes the links to files that only `gone` has; right after the switch to `kept`. They lead
+/// nowhere now, and a program that reads their folder may fail for it: sshd refuses its whole
+/// configuration. Links of units stay until the end, because systemd takes no notice of them.
+pub fn withdraw<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    (gone, kept): (&Manifest, &Manifest),
+) -> Result<(), StoreError> {
+    let kept = links(layout, kept);
+    let mut changed = BTreeSet::new();
+    for (place, link) in links(layout, gone) {
+        let is_file = link.file.is_some();
+        if is_file
+            && !kept.contains_key(&place)
+            && found(machine, &place, &link)? == Found::Ours
+        {
+            machine.remove(&place)?;
+            changed.extend(place.parent().map(Path::to_owned));
+        }
     }
     sync(machine, &changed)
 }
