@@ -4,6 +4,13 @@
 //! To add a case, write a file that ends in `status = 0`, run this test with `ACCEPT=1` and read
 //! what it wrote. `{DIR}` stands for the folder that the case runs in.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the panic of a test is its message"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;

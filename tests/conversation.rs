@@ -368,7 +368,7 @@ fn what_the_real_tools_refuse_leaves_the_host_as_it_was() {
     };
 
     let said = check(refuse(&mut session, &|it| {
-        it.unit("[Service]\nExecStart=/srv/api/no/such\n")
+        it.unit("[Service]\nExecStart=/srv/api/no/such\n");
     }));
     assert!(
         said.contains("systemd-analyze verify") && said.contains("/srv/api/no/such"),
@@ -379,7 +379,7 @@ fn what_the_real_tools_refuse_leaves_the_host_as_it_was() {
     }));
     assert!(said.contains("lots"), "{said}");
     let said = check(refuse(&mut session, &|it| {
-        it.site("server { listen 8081; no_such_thing on; }\n")
+        it.site("server { listen 8081; no_such_thing on; }\n");
     }));
     assert!(
         said.contains("nginx -t") && said.contains("no_such_thing"),
@@ -393,7 +393,7 @@ fn what_the_real_tools_refuse_leaves_the_host_as_it_was() {
         "{said}"
     );
     let said = check(refuse(&mut session, &|it| {
-        it.file("/etc/sudoers.d/it", "no such thing\n")
+        it.file("/etc/sudoers.d/it", "no such thing\n");
     }));
     assert!(said.contains("visudo -c"), "{said}");
     let found = refuse(&mut session, &|it| it.file("/etc/cron.d/mine", "# ours\n"));

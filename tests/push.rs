@@ -226,16 +226,8 @@ fn a_secret_is_found_in_its_own_file_and_nowhere_else() {
             let own = std::fs::read(format!("/proc/{}/{file}", running.id())).unwrap_or_default();
             assert!(!String::from_utf8_lossy(&own).contains(CANARY));
         }
-        let seen = host.run(&[
-            "grep",
-            "-lsa",
-            "--",
-            CANARY,
-            "-r",
-            "/proc/self/../",
-            "--include=cmdline",
-        ]);
-        drop(seen);
+        let arguments = host.run(&["sh", "-c", "cat /proc/[0-9]*/cmdline"]).unwrap();
+        assert!(!arguments.stdout.contains(CANARY));
         looks += 1;
     }
     assert!(looks > 0);
@@ -287,26 +279,29 @@ fn a_secret_is_found_in_its_own_file_and_nowhere_else() {
         );
     }
     assert!(places.contains("/run/push/secrets/api/api-token"));
-    // A new run of the same inventory seals nothing anew.
-    lab.push(&["prod", "--yes"]).exits(0).says("othing to do");
-    // Another value is another generation.
+}
+
+#[test]
+fn a_secret_is_as_old_as_its_value_and_comes_back_with_its_release() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    lab.shop("");
+    lab.push(&["prod", "--yes"]).exits(0);
+    let host = lab.host("web1");
+    let opened = || {
+        host.succeed(&["cat", "/run/push/secrets/api/api-token"])
+            .unwrap()
+    };
+    assert_eq!(opened(), CANARY);
     lab.secret("api-token", "another value");
     lab.push(&["prod", "--yes"]).exits(0);
-    assert_eq!(
-        host.succeed(&["cat", "/run/push/secrets/api/api-token"])
-            .unwrap(),
-        "another value"
-    );
-    // The same value sealed anew is not.
+    assert_eq!(opened(), "another value");
+    // The same value sealed anew is no change, although its sealed file is another one.
     lab.secret("api-token", "another value");
     lab.push(&["prod", "--yes"]).exits(0).says("othing to do");
-    // A rollback brings the old value back.
     lab.push(&["rollback", "prod", "--yes"]).exits(0);
-    assert_eq!(
-        host.succeed(&["cat", "/run/push/secrets/api/api-token"])
-            .unwrap(),
-        CANARY
-    );
+    assert_eq!(opened(), CANARY);
 }
 
 #[test]
@@ -357,8 +352,7 @@ fn two_projects_share_a_host_and_neither_touches_the_other() {
     let other = SHOP
         .replace("apps.api", "apps.blog")
         .replace("8080", "8081")
-        .replace("api.example.com", "blog.example.com")
-        .replace("}}/api", "}}/api");
+        .replace("api.example.com", "blog.example.com");
     lab.environment("blog", "project = \"blog\"", &other);
     lab.push(&["blog", "--yes"]).exits(0);
     let host = lab.host("web1");

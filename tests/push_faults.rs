@@ -68,7 +68,7 @@ fn what_nginx_sshd_or_systemd_refuse_changes_nothing_anywhere() {
     lab.push(&["prod", "--yes"]).exits(0);
     let own_site = second().replace(
         "server_name = [\"api.example.com\"]\nproxy       = \"http://127.0.0.1:8080\"",
-        "template = \"templates/site\"",
+        "server_name = [\"api.example.com\"]\ntemplate = \"site\"",
     );
     assert_ne!(own_site, second());
     lab.write("templates/site", "server { listen 80; nonsense on; }\n");
@@ -146,10 +146,10 @@ fn a_laptop_that_dies_during_the_switch_is_not_needed() {
     running.signal("KILL");
     assert_eq!(running.end().code(), -1);
     eventually("the commit without a laptop", SHORT, || {
-        lab.push(&["history", "prod"])
-            .stdout
+        let history = lab.push(&["history", "prod"]).stdout;
+        history
             .lines()
-            .any(|line| line.contains('2') && line.contains("committed"))
+            .any(|line| line.split_whitespace().next() == Some("2") && line.contains("committed"))
     });
     assert!(region(host).contains("second"));
     // The lock died with its holder.
@@ -267,7 +267,7 @@ fn a_tree_of_thousands_of_files_travels_whole_and_shares_what_did_not_change() {
     assert_eq!(
         listing(host)
             .lines()
-            .filter(|line| line.ends_with(".html"))
+            .filter(|line| line.contains(".html"))
             .count(),
         3002
     );

@@ -394,9 +394,7 @@ impl<M: Machine> Run<'_, M> {
         let switched = switch_link(self.machine, self.layout)
             .map_err(StoreError::from)
             .and_then(|()| links::adopt(self.machine, self.layout, &self.to))
-            .and_then(|()| {
-                links::withdraw(self.machine, self.layout, (&self.from, &self.to))
-            });
+            .and_then(|()| links::withdraw(self.machine, self.layout, (&self.from, &self.to)));
         if let Err(error) = switched {
             return Event::Failed(Cause::Host {
                 why: error.to_string(),

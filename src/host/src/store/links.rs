@@ -199,10 +199,7 @@ pub fn withdraw<M: Disk>(
     let mut changed = BTreeSet::new();
     for (place, link) in links(layout, gone) {
         let is_file = link.file.is_some();
-        if is_file
-            && !kept.contains_key(&place)
-            && found(machine, &place, &link)? == Found::Ours
-        {
+        if is_file && !kept.contains_key(&place) && found(machine, &place, &link)? == Found::Ours {
             machine.remove(&place)?;
             changed.extend(place.parent().map(Path::to_owned));
         }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Command};
 
@@ -46,6 +47,30 @@ pub struct Pace {
     /// How many hosts at once, instead of what the inventory says
     #[arg(short, long, value_name = "HOSTS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub parallel: Option<u32>,
+}
+
+/// What is done about a host that another push holds.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Waiting {
+    /// Wait until another push lets go of a host, at most so many seconds [without a number: 600]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_value_t = 0,
+        default_missing_value = "600",
+        hide_default_value = true,
+        require_equals = true,
+        value_parser = clap::value_parser!(u64).range(0..=86_400)
+    )]
+    wait: u64,
+}
+
+impl Waiting {
+    /// How long a host that another push holds is waited for.
+    pub fn patience(self) -> Duration {
+        Duration::from_secs(self.wait)
+    }
 }
 
 /// Whether questions are asked.

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Stop;
-use super::arguments::{Asking, Pace, Target};
+use super::arguments::{Asking, Pace, Target, Waiting};
 use super::environment::Environment;
 use super::gate::Shown;
 use super::{plan, reach, runtime, shipment};
@@ -13,9 +12,6 @@ use crate::conversation::Presence;
 use crate::event::{ExitCode, Verb};
 use crate::report::Report;
 use crate::rollout::{self, Deploy as Intent, DeployPlan, Interrupt, Policy, Pushed};
-
-/// How long a host that another push holds is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Make the hosts of an environment run what it declares
 ///
@@ -32,11 +28,14 @@ pub struct Deploy {
     asking: Asking,
     #[command(flatten)]
     pace: Pace,
+    #[command(flatten)]
+    waiting: Waiting,
 }
 
 /// Deploys.
 pub fn run(arguments: &Deploy, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
-    let environment = Environment::read(&arguments.target, arguments.pace, folder)?;
+    let environment =
+        Environment::read(&arguments.target, arguments.pace, folder)?.waiting(arguments.waiting);
     if arguments.dry_run {
         return plan::show(&environment, report);
     }
@@ -87,6 +86,6 @@ pub fn policy(
         failures_max: fleet.rollout.failures_max,
         undo: fleet.rollout.undo,
         confirm_within: fleet.rollout.confirm_timeout,
-        patience: PATIENCE,
+        patience: environment.patience,
     }
 }

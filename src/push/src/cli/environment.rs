@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Stop;
-use super::arguments::{Pace, Target as Words};
+use super::arguments::{Pace, Target as Words, Waiting};
 use super::project::Project;
 use crate::event::{ExitCode, Listener};
 use crate::inventory::{self, Colours, Fleet, Host, Jump, Selector};
@@ -27,6 +28,8 @@ pub struct Environment {
     pub hosts: BTreeSet<HostName>,
     /// How many hosts are worked on at once.
     pub parallel: usize,
+    /// How long a host that another push holds is waited for.
+    pub patience: Duration,
     /// How hosts are come by that name no jump host.
     pub way: Way,
 }
@@ -56,9 +59,18 @@ impl Environment {
             project,
             hosts,
             parallel: usize::try_from(parallel).unwrap_or(usize::MAX),
+            patience: Duration::ZERO,
             way: Way::Configured,
             fleet,
         })
+    }
+
+    /// The same, with patience for hosts that another push holds.
+    pub fn waiting(self, waiting: Waiting) -> Self {
+        Self {
+            patience: waiting.patience(),
+            ..self
+        }
     }
 
     /// The hosts selected.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use push_wire::name::GenerationId;
 
-use super::arguments::{Asking, Pace, Target};
+use super::arguments::{Asking, Pace, Target, Waiting};
 use super::environment::Environment;
 use super::gate::Shown;
 use super::{Stop, deploy, reach, runtime};
@@ -31,11 +31,14 @@ pub struct Back {
     asking: Asking,
     #[command(flatten)]
     pace: Pace,
+    #[command(flatten)]
+    waiting: Waiting,
 }
 
 /// Goes back.
 pub fn run(arguments: &Back, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
-    let environment = Environment::read(&arguments.target, arguments.pace, folder)?;
+    let environment =
+        Environment::read(&arguments.target, arguments.pace, folder)?.waiting(arguments.waiting);
     runtime::run(async |interrupt| {
         let back = go_back(
             &environment,

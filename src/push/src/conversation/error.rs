@@ -235,6 +235,11 @@ impl Error {
         }
     }
 
+    /// Whether the host answered the login with a no.
+    pub fn is_login_refused(&self) -> bool {
+        matches!(self, Self::Transport(error) if matches!(**error, transport::Error::AuthRefused { .. }))
+    }
+
     /// Whether the connection, and nothing else, is at fault: another one may do.
     pub fn is_lost(&self) -> bool {
         match self {

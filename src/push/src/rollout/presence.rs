@@ -19,6 +19,11 @@ use crate::transport::Route;
 /// The pause between two tries.
 pub const CONFIRM_PAUSE: Duration = Duration::from_millis(500);
 
+/// How many logins may be refused before coming in again is given up. A refusal is an answer, and
+/// sshd punishes who insists: three of them shut an address out for longer than a deadline lasts
+/// (sshd_config(5), PerSourcePenalties, OpenSSH 9.8).
+pub const LOGINS_REFUSED_MAX: u32 = 2;
+
 /// A transaction, and all that is needed to speak about it.
 #[derive(Clone)]
 pub struct Claim {
@@ -40,7 +45,8 @@ enum Word {
 /// has passed.
 pub async fn confirm(claim: Claim, within: Duration) {
     let until = Instant::now() + within;
-    while Instant::now() < until {
+    let (mut refused, mut told) = (0, String::new());
+    while Instant::now() < until && refused < LOGINS_REFUSED_MAX {
         claim.tell(Step::Confirming);
         let why = match say(&claim, Word::Confirm, Route::Fresh).await {
             Ok(Told::Verdict(verdict)) => {
@@ -54,9 +60,15 @@ pub async fn confirm(claim: Claim, within: Duration) {
             }
             Ok(Told::Refused(refusal)) => format!("{refusal:?}"),
             Ok(Told::Progress(_)) => "the host answered with something else".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => {
+                refused += u32::from(error.is_login_refused());
+                error.to_string()
+            }
         };
-        claim.tell(Step::NotConfirmed { why });
+        if told != why {
+            told.clone_from(&why);
+            claim.tell(Step::NotConfirmed { why });
+        }
         tokio::time::sleep(CONFIRM_PAUSE).await;
     }
 }
