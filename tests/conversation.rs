@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use push::rehearse::{Fleet, HostSpec, RehearsalHost};
+use push::rehearse::{Fleet, HostSpec, RehearsalHost, Suite};
 use push_tests::hosts;
 use push_wire::digest::Digest;
 use push_wire::frame::{self, HEADER_BYTES, Kind, PackEntry};
@@ -229,16 +229,21 @@ fn provenance() -> Provenance {
 }
 
 fn boot() -> Option<Fleet> {
-    let fleet = hosts::boot(&[HostSpec::named("web1")])?;
+    boot_all(&[HostSpec::named("web1")])
+}
+
+fn boot_all(specs: &[HostSpec]) -> Option<Fleet> {
+    let fleet = hosts::boot(specs)?;
     let program = push::embedded::program("x86_64").expect("a program for this machine");
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(program.gzip)
         .read_to_end(&mut bytes)
         .unwrap();
-    let host = &fleet.hosts()[0];
-    host.succeed(&["mkdir", "-p", "/usr/local/lib/push"])
-        .unwrap();
-    host.write(PROGRAM, &bytes, 0o755).unwrap();
+    for host in fleet.hosts() {
+        host.succeed(&["mkdir", "-p", "/usr/local/lib/push"])
+            .unwrap();
+        host.write(PROGRAM, &bytes, 0o755).unwrap();
+    }
     Some(fleet)
 }
 
@@ -273,8 +278,19 @@ fn staged(reply: Reply) -> GenerationId {
 
 #[test]
 fn a_generation_is_staged_checked_switched_and_gone_back_to() {
-    let Some(fleet) = boot() else { return };
-    let host = &fleet.hosts()[0];
+    let specs = [
+        HostSpec::named("web1"),
+        HostSpec::named("web2").suite(Suite::Trixie),
+    ];
+    let Some(fleet) = boot_all(&specs) else {
+        return;
+    };
+    for host in fleet.hosts() {
+        push_and_go_back(host);
+    }
+}
+
+fn push_and_go_back(host: &RehearsalHost) {
     let (session, hello) = Session::open(host);
     assert_eq!(hello.manifest.generation, GenerationId::NONE);
     assert_eq!(hello.facts.ssh_ports, [22].into());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use push_wire::facts::{Facts, Program};
 use push_wire::message::Hello;
 
+use super::watch;
 use crate::layout::Layout;
 use crate::machine::Machine;
 use crate::stage::{Error, trees};
@@ -32,7 +33,7 @@ pub fn hello<M: Machine>(
         program,
         facts,
         manifest: store::current_manifest(machine, layout)?,
-        running: lock::holder(machine, layout)?,
+        running: lock::holder(machine, layout)?.or_else(|| watch::unfinished(&journal)),
         fingerprint_key: fingerprint::key(machine, layout)?,
         releases,
         highest: store::highest(machine, layout, &journal)?,

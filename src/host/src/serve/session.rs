@@ -3,6 +3,7 @@
 //! been handed over, and goes with this process.
 
 use std::io::Write;
+use std::time::Duration;
 
 use push_wire::facts::Facts;
 use push_wire::journal::About;
@@ -20,6 +21,12 @@ use crate::{journal, status};
 
 /// The longest history that is told at once, in transactions.
 const HISTORY_MAX: u32 = 1_000;
+
+/// How often it is looked whether a transaction that has ended has tidied up.
+const TIDY_TRIES: u32 = 300;
+
+/// The pause between two such looks.
+const TIDY_PAUSE: Duration = Duration::from_millis(100);
 
 /// One operator's conversation.
 pub struct Session<'a, M, O, W> {
@@ -215,7 +222,7 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             step: format!("staging {}", asked.project()),
             transaction: None,
         };
-        let held = self.take(holder)?;
+        let held = self.take(&holder)?;
         let prepared = stage::prepare(self.machine, self.layout, &self.facts, asked)?;
         if prepared.missing.is_empty() {
             return self.finish(held, prepared);
@@ -228,8 +235,23 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         Ok(reply)
     }
 
-    fn take(&mut self, holder: Holder) -> Result<Held, Stop> {
-        let lock = lock::take(self.machine, self.layout, &holder).map_err(|error| match error {
+    /// Takes the lock. A transaction whose verdict is in still tidies up for a moment; that is waited
+    /// for, and nothing else is.
+    fn take(&mut self, holder: &Holder) -> Result<Held, Stop> {
+        let mut taken = self.try_take(holder);
+        for _ in 0..TIDY_TRIES {
+            let is_locked = matches!(&taken, Err(Stop::Refused(Refusal::Locked(_))));
+            if !is_locked || !watch::is_tidying((&mut *self.machine, self.layout))? {
+                break;
+            }
+            self.machine.sleep(TIDY_PAUSE);
+            taken = self.try_take(holder);
+        }
+        taken
+    }
+
+    fn try_take(&mut self, holder: &Holder) -> Result<Held, Stop> {
+        let lock = lock::take(self.machine, self.layout, holder).map_err(|error| match error {
             LockError::Held(holder) => Stop::Refused(Refusal::Locked(*holder)),
             LockError::Disk(error) => Stop::from(error),
         })?;
@@ -238,6 +260,7 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         if let Some(running) = watch::under_way((&mut *self.machine, self.layout))? {
             return Err(Stop::Refused(Refusal::Locked(running)));
         }
+        let holder = holder.clone();
         Ok(Held { lock, holder })
     }
 

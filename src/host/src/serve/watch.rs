@@ -11,18 +11,21 @@ use push_wire::message::{Holder, Refusal, Reply, Request};
 use push_wire::name::TransactionId;
 
 use super::channel::{Channel, ChannelError};
-use crate::journal::{self, JournalError};
+use crate::journal::{self, Journal, JournalError};
 use crate::launch;
 use crate::layout::Layout;
 use crate::machine::{Disk, Machine, World};
 use crate::progress::{self, Wish};
 use crate::status;
 
-/// The pause between two looks at the progress file.
-const LOOK: Duration = Duration::from_millis(50);
+/// The pause between two looks at the progress file; a look is one call of the kernel.
+const LOOK: Duration = Duration::from_millis(10);
 
-/// After how many looks that found nothing it is asked whether the transaction still runs: a second.
-const LOOKS_UNTIL_DOUBT: u32 = 20;
+/// After how many looks that found nothing the journal is asked whether the transaction has ended.
+const LOOKS_UNTIL_JOURNAL: u32 = 20;
+
+/// After how many looks that found nothing systemd is asked whether it still runs: a second.
+const LOOKS_UNTIL_DOUBT: u32 = 100;
 
 /// How often a transaction may be found neither ended nor running before that is the answer. One that
 /// has just ended may be seen so once.
@@ -124,21 +127,34 @@ pub fn under_way<M: Machine>(
     (machine, layout): (&mut M, &Layout),
 ) -> Result<Option<Holder>, WatchError> {
     let journal = journal::read(machine, layout)?;
-    let unfinished = journal.unfinished();
-    if unfinished.is_none() && !runs(machine) {
-        return Ok(None);
+    if let Some(holder) = unfinished(&journal) {
+        return Ok(Some(holder));
     }
-    let about = unfinished.and_then(|record| journal.about(&record.transaction));
-    let operator = about.map_or("somebody", |about| about.provenance.operator.as_str());
-    Ok(Some(Holder {
-        operator: operator.to_owned(),
-        since_unix_s: unfinished.map_or_else(|| machine.unix_s(), |record| record.at_unix_s),
-        step: match unfinished {
-            Some(record) => format!("{:?}, and not ended", record.state),
-            None => "a transaction is beginning".to_owned(),
-        },
-        transaction: unfinished.map(|record| record.transaction.clone()),
+    Ok(runs(machine).then(|| Holder {
+        operator: "somebody".to_owned(),
+        since_unix_s: machine.unix_s(),
+        step: "a transaction is beginning, or has ended and tidies up".to_owned(),
+        transaction: None,
     }))
+}
+
+/// Whether the unit of a transaction runs although none is unfinished: it is just beginning, or has
+/// ended and tidies up.
+pub fn is_tidying<M: Machine>((machine, layout): (&mut M, &Layout)) -> Result<bool, WatchError> {
+    let journal = journal::read(machine, layout)?;
+    Ok(journal.unfinished().is_none() && runs(machine))
+}
+
+/// The transaction that has begun and not ended, as its holder.
+pub fn unfinished(journal: &Journal) -> Option<Holder> {
+    let record = journal.unfinished()?;
+    let about = journal.about(&record.transaction);
+    Some(Holder {
+        operator: about.map_or_else(String::new, |about| about.provenance.operator.clone()),
+        since_unix_s: record.at_unix_s,
+        step: format!("its transaction is {:?}", record.state),
+        transaction: Some(record.transaction.clone()),
+    })
 }
 
 fn wish<M: Disk>(
@@ -199,10 +215,11 @@ fn follow<M: Machine, W: Write>(
         for progress in news.into_iter().filter(|_| tell == Tell::All) {
             channel.send(&Reply::Progress(progress))?;
         }
-        if tail.ended || looks % LOOKS_UNTIL_DOUBT == 1 {
-            if is_over(machine, layout, transaction) {
-                break;
-            }
+        let is_due = tail.ended || looks % LOOKS_UNTIL_JOURNAL == 1;
+        if is_due && is_over(machine, layout, transaction) {
+            break;
+        }
+        if looks > 0 && looks % LOOKS_UNTIL_DOUBT == 0 {
             doubts = if runs(machine) { 0 } else { doubts + 1 };
             if doubts > DOUBTS_MAX {
                 break;

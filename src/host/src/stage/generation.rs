@@ -94,10 +94,9 @@ fn fill<M: Machine>(
     machine.folder(into.folder(), &Access::public_folder())?;
     for text in texts(manifest, into) {
         let content = content(machine, held, &text)?;
-        let folder = text.path.parent().unwrap_or(into.folder());
         match text.secret {
-            Some(_) => machine::folders(machine, folder, &Access::private_folder())?,
-            None => machine::folders(machine, folder, &Access::public_folder())?,
+            Some(_) => inside(machine, &text.path, &Access::private_folder())?,
+            None => inside(machine, &text.path, &Access::public_folder())?,
         }
         machine.create(&text.path, &content, &text.access)?;
     }
@@ -109,11 +108,7 @@ fn fill<M: Machine>(
     }
     for (name, app) in manifest.apps() {
         let link = into.app(name);
-        machine::folders(
-            machine,
-            link.parent().unwrap_or(into.folder()),
-            &Access::public_folder(),
-        )?;
+        inside(machine, &link, &Access::public_folder())?;
         machine.link(&layout.release(name, &app.release), &link)?;
     }
     let text = serde_json::to_string_pretty(manifest).map_err(std::io::Error::from)?;
@@ -121,10 +116,21 @@ fn fill<M: Machine>(
 }
 
 fn create<M: Machine>(machine: &mut M, path: &Path, text: &str) -> Result<(), Error> {
-    if let Some(folder) = path.parent() {
-        machine::folders(machine, folder, &Access::public_folder())?;
-    }
+    inside(machine, path, &Access::public_folder())?;
     Ok(machine.create(path, text.as_bytes(), &Access::public_file())?)
+}
+
+/// The folder that a path is in, and those above it that are missing. None is synced by itself: the
+/// whole generation is, before it gets its name.
+fn inside<M: Machine>(machine: &mut M, path: &Path, access: &Access) -> Result<(), Error> {
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    if machine.stat(folder)?.is_some() {
+        return Ok(());
+    }
+    inside(machine, folder, &Access::public_folder())?;
+    Ok(machine.folder(folder, access)?)
 }
 
 fn content<M: Machine>(machine: &M, held: &Held, text: &Text<'_>) -> Result<Vec<u8>, Error> {
