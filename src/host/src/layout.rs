@@ -6,7 +6,6 @@
 
 use std::path::{Path, PathBuf};
 
-use push_wire::digest::Digest;
 use push_wire::name::{AppName, FileName, GenerationId, ReleaseId, TransactionId, UnitName};
 use push_wire::path::{HostPath, TreePath};
 
@@ -90,15 +89,17 @@ impl Layout {
         }
     }
 
-    /// Originals of files that were there, identical, before push took them over.
-    pub fn adopted_folder(&self) -> PathBuf {
-        self.at("/etc/push/adopted")
+    /// A second name for a file that was there, identical, before push took its place; in the same
+    /// folder, so that it can come back by a rename.
+    pub fn original(place: &Path) -> PathBuf {
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        place.with_file_name(format!(".{name}.push-original"))
     }
 
-    /// The original of one file that push took over.
-    pub fn adopted(&self, path: &Path) -> PathBuf {
-        let name = Digest::of(path.as_os_str().as_encoded_bytes());
-        self.adopted_folder().join(name.to_string())
+    /// The name under which the live link of a file that went waits for the end of the transaction.
+    pub fn withdrawn(place: &Path) -> PathBuf {
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        place.with_file_name(format!(".{name}.push-withdrawn"))
     }
 
     /// Where systemd looks for an administrator's units.

@@ -45,3 +45,6 @@ pub mod store;
 pub mod transaction;
 pub mod trial;
 pub mod view;
+
+#[cfg(test)]
+mod proof;

@@ -480,7 +480,7 @@ impl<M: Machine> Run<'_, M> {
         if store::current(self.machine, self.layout)? != self.about.from {
             point_current(self.machine, self.layout, self.about.from)?;
         }
-        links::lay_again(self.machine, self.layout, &self.from)?;
+        links::bring_back(self.machine, self.layout, &self.from)?;
         links::withdraw(self.machine, self.layout, (&self.to, &self.from))
     }
 

@@ -284,15 +284,20 @@ pub fn replace_link<M: Disk + ?Sized>(
     machine.rename(&new, path)
 }
 
-/// Makes a folder with every folder above it that is missing; those are root's and public. Nothing
-/// is synced.
+/// Makes a folder with every folder above it that is missing; those are root's and public. Each new
+/// one is durable: without that, a power cut could take away all that was synced inside it.
 pub fn folders<M: Disk + ?Sized>(machine: &mut M, path: &Path, access: &Access) -> io::Result<()> {
-    if let Some(parent) = path.parent()
-        && machine.stat(parent)?.is_none()
-    {
+    if machine.stat(path)?.is_some() {
+        return machine.folder(path, access);
+    }
+    let Some(parent) = path.parent() else {
+        return machine.folder(path, access);
+    };
+    if machine.stat(parent)?.is_none() {
         folders(machine, parent, &Access::public_folder())?;
     }
-    machine.folder(path, access)
+    machine.folder(path, access)?;
+    machine.sync(parent)
 }
 
 /// The name under which the next content of `path` is written: hidden, in the same folder.

@@ -3,8 +3,8 @@
 //! rename of `current` moves all of them.
 //!
 //! A path that is there already and is not ours is adopted if it is what the generation declares
-//! anyway: its original is kept aside until the transaction ends, the link takes its place after the
-//! switch, and taking back puts it there again before the switch back. So there is no moment at which
+//! anyway: its original keeps a second name until the transaction ends, the link takes its place after the
+//! switch, and taking back renames it there again before the switch back. So there is no moment at which
 //! the path leads nowhere. Any other path in the way is an error that names it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,7 +107,7 @@ pub fn occupied<M: Disk>(
     Ok(paths)
 }
 
-/// Makes the links of a generation that are missing, and keeps aside the originals of what will be
+/// Makes the links of a generation that are missing, and gives a second name to what will be
 /// adopted. Durable when it returns; nothing live changes by it.
 pub fn lay<M: Disk>(
     machine: &mut M,
@@ -119,24 +119,20 @@ pub fn lay<M: Disk>(
         return Err(StoreError::Occupied(foreign));
     }
     // An original of an earlier transaction must not be taken for one of this.
-    forget_originals(machine, layout)?;
-    lay_again(machine, layout, manifest)
-}
-
-/// Makes the links of a generation that are missing, and leaves the originals kept aside.
-pub fn lay_again<M: Disk>(
-    machine: &mut M,
-    layout: &Layout,
-    manifest: &Manifest,
-) -> Result<(), StoreError> {
-    let mut changed = BTreeSet::new();
+    let mut changed = forget_hidden(machine, links(layout, manifest).keys())?;
     for (place, link) in links(layout, manifest) {
         match found(machine, &place, &link)? {
             Found::Nothing => {
-                make_folder_of(machine, &place, &mut changed)?;
+                if let Some(folder) = place.parent() {
+                    machine::folders(machine, folder, &Access::public_folder())?;
+                    changed.insert(folder.to_owned());
+                }
                 machine.link(&link.target, &place)?;
             }
-            Found::Identical => keep_aside(machine, layout, (&place, &link), &mut changed)?,
+            Found::Identical => {
+                machine.hard_link(&place, &Layout::original(&place))?;
+                changed.extend(place.parent().map(Path::to_owned));
+            }
             Found::Ours | Found::Foreign => {}
         }
     }
@@ -173,23 +169,19 @@ pub fn restore<M: Disk>(
         if kept.contains_key(&place) {
             continue;
         }
-        let aside = layout.adopted(&place);
-        let Some((_, access)) = &link.file else {
-            continue;
-        };
-        if machine.stat(&aside)?.is_none() || found(machine, &place, &link)? != Found::Ours {
-            continue;
+        let original = Layout::original(&place);
+        if machine.stat(&original)?.is_some() && found(machine, &place, &link)? == Found::Ours {
+            machine.rename(&original, &place)?;
+            changed.extend(place.parent().map(Path::to_owned));
         }
-        let content = machine.read(&aside, TEXT_BYTES_MAX)?;
-        machine::replace(machine, &place, &content, access)?;
-        changed.extend(place.parent().map(Path::to_owned));
     }
     sync(machine, &changed)
 }
 
-/// Removes the links to files that only `gone` has; right after the switch to `kept`. They lead
-/// nowhere now, and a program that reads their folder may fail for it: sshd refuses its whole
-/// configuration. Links of units stay until the end, because systemd takes no notice of them.
+/// Takes the links to files that only `gone` has out of the way; right after the switch to `kept`.
+/// They lead nowhere now, and a program that reads their folder may fail for it: sshd refuses its
+/// whole configuration. They are hidden by a rename, so that they can come back on a full disk. Links
+/// of units stay until the end, because systemd takes no notice of them.
 pub fn withdraw<M: Disk>(
     machine: &mut M,
     layout: &Layout,
@@ -198,40 +190,68 @@ pub fn withdraw<M: Disk>(
     let kept = links(layout, kept);
     let mut changed = BTreeSet::new();
     for (place, link) in links(layout, gone) {
-        let is_file = link.file.is_some();
-        if is_file && !kept.contains_key(&place) && found(machine, &place, &link)? == Found::Ours {
-            machine.remove(&place)?;
+        let only_gone = link.file.is_some() && !kept.contains_key(&place);
+        if only_gone && found(machine, &place, &link)? == Found::Ours {
+            machine.rename(&place, &Layout::withdrawn(&place))?;
             changed.extend(place.parent().map(Path::to_owned));
         }
     }
     sync(machine, &changed)
 }
 
-/// Removes the links that only `gone` has, and the originals kept aside; after the transaction has
+/// Brings withdrawn links of a generation back; right after the switch back to it.
+pub fn bring_back<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<(), StoreError> {
+    let mut changed = BTreeSet::new();
+    for (place, link) in links(layout, manifest) {
+        let withdrawn = Layout::withdrawn(&place);
+        if machine.stat(&withdrawn)?.is_some()
+            && found(machine, &place, &link)? == Found::Nothing
+        {
+            machine.rename(&withdrawn, &place)?;
+            changed.extend(place.parent().map(Path::to_owned));
+        }
+    }
+    sync(machine, &changed)
+}
+
+/// Removes the links that only `gone` has, and the second names of originals; after the transaction has
 /// ended, so that `kept` is what stays.
 pub fn release<M: Disk>(
     machine: &mut M,
     layout: &Layout,
     (gone, kept): (&Manifest, &Manifest),
 ) -> Result<(), StoreError> {
-    let kept = links(layout, kept);
-    let mut changed = BTreeSet::new();
-    for (place, link) in links(layout, gone) {
-        if !kept.contains_key(&place) && found(machine, &place, &link)? == Found::Ours {
-            machine.remove(&place)?;
+    let (gone, kept) = (links(layout, gone), links(layout, kept));
+    let mut changed = forget_hidden(machine, gone.keys().chain(kept.keys()))?;
+    for (place, link) in &gone {
+        if !kept.contains_key(place) && found(machine, place, link)? == Found::Ours {
+            machine.remove(place)?;
             changed.extend(place.parent().map(Path::to_owned));
         }
     }
-    forget_originals(machine, layout)?;
     sync(machine, &changed)
 }
 
-fn forget_originals<M: Disk>(machine: &mut M, layout: &Layout) -> Result<(), StoreError> {
-    let folder = layout.adopted_folder();
-    for name in machine.list(&folder)? {
-        machine.remove(&folder.join(name))?;
+/// Removes the second names of adopted files and withdrawn links; returns the folders that this
+/// changed.
+fn forget_hidden<'a, M: Disk>(
+    machine: &mut M,
+    places: impl Iterator<Item = &'a PathBuf>,
+) -> Result<BTreeSet<PathBuf>, StoreError> {
+    let mut changed = BTreeSet::new();
+    for place in places {
+        for hidden in [Layout::original(place), Layout::withdrawn(place)] {
+            if machine.stat(&hidden)?.is_some() {
+                machine.remove(&hidden)?;
+                changed.extend(place.parent().map(Path::to_owned));
+            }
+        }
     }
-    Ok(())
+    Ok(changed)
 }
 
 fn found<M: Disk>(machine: &M, place: &Path, link: &Link) -> Result<Found, StoreError> {
@@ -240,9 +260,7 @@ fn found<M: Disk>(machine: &M, place: &Path, link: &Link) -> Result<Found, Store
     };
     match stat.node {
         Node::Link if machine.read_link(place)?.as_ref() == Some(&link.target) => Ok(Found::Ours),
-        Node::File if stat.names == 1 && is_identical(machine, place, link)? => {
-            Ok(Found::Identical)
-        }
+        Node::File if is_identical(machine, place, link)? => Ok(Found::Identical),
         Node::File | Node::Folder | Node::Link | Node::Other => Ok(Found::Foreign),
     }
 }
@@ -258,40 +276,6 @@ fn is_identical<M: Disk>(machine: &M, place: &Path, link: &Link) -> io::Result<b
         && there.mode == access.mode
         && (there.uid, there.gid) == machine.ids(access)?
         && machine.read(place, TEXT_BYTES_MAX)? == machine.read(staged, TEXT_BYTES_MAX)?)
-}
-
-fn keep_aside<M: Disk>(
-    machine: &mut M,
-    layout: &Layout,
-    (place, link): (&Path, &Link),
-    changed: &mut BTreeSet<PathBuf>,
-) -> Result<(), StoreError> {
-    let Some((_, access)) = &link.file else {
-        return Ok(());
-    };
-    machine::folders(machine, &layout.adopted_folder(), &Access::private_folder())?;
-    let content = machine.read(place, TEXT_BYTES_MAX)?;
-    machine::replace(machine, &layout.adopted(place), &content, access)?;
-    changed.extend([layout.adopted_folder(), layout.push()]);
-    Ok(())
-}
-
-/// Makes the folders above a link that are missing, and notes every folder that gets a new entry.
-fn make_folder_of<M: Disk>(
-    machine: &mut M,
-    place: &Path,
-    changed: &mut BTreeSet<PathBuf>,
-) -> Result<(), StoreError> {
-    let Some(folder) = place.parent() else {
-        return Ok(());
-    };
-    for above in folder.ancestors() {
-        changed.insert(above.to_owned());
-        if machine.stat(above)?.is_some() {
-            break;
-        }
-    }
-    Ok(machine::folders(machine, folder, &Access::public_folder())?)
 }
 
 fn sync<M: Disk>(machine: &mut M, folders: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
