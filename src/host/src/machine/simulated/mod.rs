@@ -184,7 +184,7 @@ impl Disk for Simulated {
         Ok(content)
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + '_>> {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read>> {
         self.look()?;
         Ok(Box::new(io::Cursor::new(self.disk.read(path)?)))
     }
