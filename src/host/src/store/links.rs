@@ -208,9 +208,7 @@ pub fn bring_back<M: Disk>(
     let mut changed = BTreeSet::new();
     for (place, link) in links(layout, manifest) {
         let withdrawn = Layout::withdrawn(&place);
-        if machine.stat(&withdrawn)?.is_some()
-            && found(machine, &place, &link)? == Found::Nothing
-        {
+        if machine.stat(&withdrawn)?.is_some() && found(machine, &place, &link)? == Found::Nothing {
             machine.rename(&withdrawn, &place)?;
             changed.extend(place.parent().map(Path::to_owned));
         }

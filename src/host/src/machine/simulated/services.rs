@@ -76,7 +76,10 @@ impl Services {
 
     pub(super) fn run(&mut self, disk: &MemoryDisk, tool: &Tool) -> Result<(), String> {
         match tool {
-            Tool::DaemonReload => self.read_units(disk),
+            Tool::DaemonReload => {
+                Self::find_dangling(disk)?;
+                self.read_units(disk);
+            }
             Tool::Restart(unit) => return self.start(disk, unit.as_str()),
             Tool::TryRestart(unit) => {
                 if self.running.contains_key(unit.as_str()) {
@@ -120,6 +123,23 @@ impl Services {
                 Ok(())
             }
         }
+    }
+
+    /// Programs that read a whole folder, as sshd does, fail for one link in it that leads nowhere.
+    fn find_dangling(disk: &MemoryDisk) -> Result<(), String> {
+        let folder = Path::new("/etc");
+        let visible = disk
+            .list(folder)
+            .unwrap()
+            .into_iter()
+            .filter(|name| !name.starts_with('.'));
+        for place in visible.map(|name| folder.join(name)) {
+            let is_link = disk.read_link(&place).unwrap().is_some();
+            if is_link && disk.read(&place).is_err() {
+                return Err(format!("{} leads nowhere", place.display()));
+            }
+        }
+        Ok(())
     }
 
     fn read_units(&mut self, disk: &MemoryDisk) {
