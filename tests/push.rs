@@ -302,6 +302,10 @@ fn a_secret_is_as_old_as_its_value_and_comes_back_with_its_release() {
     lab.push(&["prod", "--yes"]).exits(0).says("othing to do");
     lab.push(&["rollback", "prod", "--yes"]).exits(0);
     assert_eq!(opened(), CANARY);
+    // An environment's own secret wins over the shared one.
+    lab.secret("prod/api-token", "prod's own");
+    lab.push(&["prod", "--yes"]).exits(0);
+    assert_eq!(opened(), "prod's own");
 }
 
 #[test]

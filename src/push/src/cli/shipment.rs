@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Stop;
 use super::environment::Environment;
-use super::vault::Sealed;
+use super::vault::SealedFiles;
 use crate::event::ExitCode;
 use crate::inventory::App;
 use crate::release::{self, Checkout, Packs, Payload, ReleaseError};
@@ -38,7 +38,7 @@ pub fn prepare(environment: &Environment, report: &Report) -> Result<Deploy, Sto
     })?;
     Ok(Deploy {
         provenance: release::provenance(&fleet.environment, root, checkout.as_ref(), now),
-        vault: Box::new(Sealed::new(environment, report)),
+        vault: Box::new(SealedFiles::of_environment(environment, report)),
         engine,
         packs: Packs::new(payloads.values().map(Arc::as_ref)),
         payloads,

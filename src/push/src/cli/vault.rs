@@ -1,89 +1,136 @@
-//! The vault of a push: the sealed files of `inventory/secrets`, opened with the operator's keys and
-//! sealed again to hosts. Keys are read when the first secret has to be opened, so a push whose hosts
-//! hold every secret already needs none.
+//! The vault of a push: the sealed files of an environment, read once, opened once with the operator's
+//! keys, sealed again for each host. Keys are looked for when the first secret has to be opened, so a
+//! push whose hosts hold every secret already needs none.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dialoguer::Password;
 use push_wire::digest::Digest;
 use secrecy::SecretString;
 
 use super::environment::Environment;
-use super::project::INVENTORY;
 use crate::desired::{Opened, Vault, VaultError};
-use crate::name::FileName;
+use crate::inventory::{HostKey, secret_files};
+use crate::name::{EnvironmentName, FileName};
 use crate::report::Report;
 use crate::report::screen::can_ask;
-use crate::secret::{self, Ask, Keyring, Recipient, SEALED_BYTES_MAX, SecretError};
+use crate::secret::{
+    Ask, Keyring, Recipient, SEALED_BYTES_MAX, Secret, SecretError, identity_files, seal,
+};
+use crate::visible::escape;
 
-/// The secrets of one project.
-pub struct Sealed {
-    project: PathBuf,
-    identities: Vec<PathBuf>,
-    report: Report,
-    keyring: OnceLock<Result<Keyring, VaultError>>,
+/// How much of a path a message shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 1000;
+
+/// Finds the operator's keys. Called once, and only when a secret has to be opened.
+type FindKeys = Box<dyn Fn() -> Result<Keyring, SecretError> + Send + Sync>;
+
+/// The sealed files of an environment. A push that changes no secret reads them, and opens none.
+pub struct SealedFiles {
+    files: BTreeMap<FileName, PathBuf>,
+    read: Mutex<BTreeMap<FileName, Vec<u8>>>,
+    find_keys: FindKeys,
+    keys: OnceLock<Result<Keyring, SecretError>>,
+    opened: Mutex<BTreeMap<FileName, Secret>>,
 }
 
-impl Sealed {
-    /// The secrets of an environment's project. Reads nothing yet.
-    pub fn new(environment: &Environment, report: &Report) -> Self {
-        Self {
-            project: environment.project.root().to_owned(),
-            identities: environment.fleet.identities.clone(),
-            report: report.clone(),
-            keyring: OnceLock::new(),
-        }
-    }
-
-    fn keyring(&self) -> Result<&Keyring, VaultError> {
-        let read = || {
+impl SealedFiles {
+    /// The secrets of an environment. Reads nothing but the names of the files yet.
+    pub fn of_environment(environment: &Environment, report: &Report) -> Self {
+        let project = environment.project.root().to_owned();
+        let identities = environment.fleet.identities.clone();
+        let report = report.clone();
+        let name = &environment.fleet.environment;
+        let folder = project.clone();
+        let find_keys = move || {
             let variable = |name: &str| std::env::var_os(name);
-            let files = secret::identity_files(&self.project, &self.identities, &variable);
-            Keyring::read(&files, ask(self.report.clone())).map_err(|error| told(&error))
+            let files = identity_files(&project, &identities, &variable);
+            Keyring::read(&files, ask(report.clone()))
         };
-        self.keyring
-            .get_or_init(read)
-            .as_ref()
-            .map_err(Clone::clone)
+        Self::of(&folder, name, Box::new(find_keys))
     }
 
-    /// A sealed file's name for messages, and its bytes.
-    fn sealed(&self, secret: &FileName) -> Result<(String, Vec<u8>), VaultError> {
-        let shown = format!("{INVENTORY}/secrets/{secret}.age");
-        let mut bytes = Vec::new();
-        let read = File::open(self.project.join(&shown))
-            .and_then(|file| file.take(SEALED_BYTES_MAX + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(_) if bytes.len() as u64 > SEALED_BYTES_MAX => Err(told(&SecretError::TooLarge {
-                file: shown,
-                max: SEALED_BYTES_MAX,
-            })),
-            Ok(_) => Ok((shown, bytes)),
-            Err(error) => Err(unreadable(&shown, &error)),
+    /// The sealed files of `environment` in the project's folder.
+    fn of(project: &Path, environment: &EnvironmentName, find_keys: FindKeys) -> Self {
+        Self {
+            files: secret_files(project, environment),
+            read: Mutex::default(),
+            find_keys,
+            keys: OnceLock::new(),
+            opened: Mutex::default(),
         }
+    }
+
+    /// The sealed content; the same for all hosts of a push, whatever happens to the file meanwhile.
+    fn sealed(&self, name: &FileName) -> Result<Vec<u8>, VaultError> {
+        let mut read = lock(&self.read);
+        if let Some(sealed) = read.get(name) {
+            return Ok(sealed.clone());
+        }
+        let file = self.files.get(name).ok_or_else(|| VaultError {
+            why: format!("inventory/secrets/{name}.age does not exist"),
+            help: format!(
+                "seal it: `age -R ~/.ssh/id_ed25519.pub -o inventory/secrets/{name}.age`, and type or pipe its content"
+            ),
+        })?;
+        let unreadable = |why: String| VaultError {
+            why: format!("{} cannot be read: {why}", shown(file)),
+            help: "check its permissions".into(),
+        };
+        let mut sealed = Vec::new();
+        File::open(file)
+            .and_then(|file| file.take(SEALED_BYTES_MAX + 1).read_to_end(&mut sealed))
+            .map_err(|error| unreadable(error.to_string()))?;
+        if sealed.len() as u64 > SEALED_BYTES_MAX {
+            return Err(unreadable(format!(
+                "it is larger than {SEALED_BYTES_MAX} bytes"
+            )));
+        }
+        read.insert(name.clone(), sealed.clone());
+        Ok(sealed)
     }
 }
 
-impl Vault for Sealed {
+impl Vault for SealedFiles {
     fn source(&self, secret: &FileName) -> Result<Digest, VaultError> {
-        Ok(Digest::of(self.sealed(secret)?.1))
+        self.sealed(secret).map(Digest::of)
     }
 
     fn open(&self, secret: &FileName) -> Result<Opened, VaultError> {
-        let (shown, sealed) = self.sealed(secret)?;
-        let opened = self
-            .keyring()?
-            .open_sealed(&shown, &sealed)
-            .map_err(|error| told(&error))?;
-        Ok(Opened(opened.into_content()))
+        let sealed = self.sealed(secret)?;
+        // Held while a passphrase is asked for, so that hosts planned at once ask once.
+        let mut opened = lock(&self.opened);
+        if let Some(found) = opened.get(secret) {
+            return Ok(Opened(found.clone().into_content()));
+        }
+        let keys = self
+            .keys
+            .get_or_init(|| (self.find_keys)())
+            .as_ref()
+            .map_err(failed)?;
+        let file = self
+            .files
+            .get(secret)
+            .map_or_else(String::new, |file| shown(file));
+        let found = keys
+            .open_sealed(&file, &sealed)
+            .map_err(|error| failed(&error))?;
+        opened.insert(secret.clone(), found.clone());
+        Ok(Opened(found.into_content()))
     }
 
     fn seal(&self, content: &[u8], host_key: &str) -> Result<Vec<u8>, VaultError> {
-        let recipient: Recipient = host_key.parse().map_err(|error| told(&error))?;
-        secret::seal(content, &[recipient]).map_err(|error| told(&error))
+        let key: HostKey = host_key.parse().map_err(|error| VaultError {
+            why: format!("the host's key cannot be sealed to: {error}"),
+            help: "the host needs an ssh-ed25519 or ssh-rsa host key: `ssh-keygen -A` there".into(),
+        })?;
+        Recipient::host(&key)
+            .and_then(|recipient| seal(content, &[recipient]))
+            .map_err(|error| failed(&error))
     }
 }
 
@@ -99,68 +146,74 @@ fn ask(report: Report) -> Ask {
     })
 }
 
-fn told(error: &SecretError) -> VaultError {
+fn failed(error: &SecretError) -> VaultError {
     VaultError {
         why: error.to_string(),
         help: error.help(),
     }
 }
 
-fn unreadable(shown: &str, error: &io::Error) -> VaultError {
-    let seal = format!(
-        "seal one: `age -R ~/.ssh/id_ed25519.pub -o {shown}`, and type or pipe its content"
-    );
-    match error.kind() {
-        io::ErrorKind::NotFound => VaultError {
-            why: format!("{shown} does not exist"),
-            help: seal,
-        },
-        _ => VaultError {
-            why: format!("{shown} cannot be read: {error}"),
-            help: format!("`ls -l {shown}` shows who may read it"),
-        },
-    }
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes(), SHOWN_BYTES_MAX)
+}
+
+/// Whoever panicked has left a map that only grows.
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use age::secrecy::ExposeSecret as _;
+
     use super::*;
-    use crate::report::Form;
-    use crate::report::screen::Motion;
+    use crate::secret::IdentityFile;
 
-    fn vault(project: &std::path::Path) -> Sealed {
-        Sealed {
-            project: project.to_owned(),
-            identities: vec![project.join("absent")],
-            report: Report::for_test(Form::Text, Motion::Plain).0,
-            keyring: OnceLock::new(),
-        }
-    }
+    const HOST_KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJLGgqmjsM0vvbVIgRVNDYHYEqFnVVqL2Ju46oDtJJ2f";
 
     #[test]
-    fn a_missing_secret_is_named_with_the_command_that_makes_it() {
-        let project = tempfile::tempdir().unwrap();
-        let error = vault(project.path())
-            .source(&"api-token".parse().unwrap())
-            .unwrap_err();
-        assert_eq!(error.why, "inventory/secrets/api-token.age does not exist");
-        assert!(error.help.contains("age -R"), "{error:?}");
-    }
-
-    #[test]
-    fn the_digest_of_a_sealed_file_needs_no_key() {
-        let project = tempfile::tempdir().unwrap();
-        let folder = project.path().join("inventory/secrets");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("a.age"), "sealed").unwrap();
-        let vault = vault(project.path());
+    fn keys_are_looked_for_once_and_only_when_something_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = folder.path().join("inventory/secrets");
+        std::fs::create_dir_all(&secrets).unwrap();
+        let identity = age::x25519::Identity::generate();
+        let recipient: Recipient = identity.to_public().to_string().parse().unwrap();
+        let sealed = seal(b"content", &[recipient]).unwrap();
+        std::fs::write(secrets.join("url.age"), &sealed).unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, identity.to_string().expose_secret()).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let files = SealedFiles::of(
+            folder.path(),
+            &"test".parse().unwrap(),
+            Box::new(move || {
+                counter.fetch_add(1, Ordering::SeqCst);
+                Keyring::read(&[IdentityFile::Named(key.clone())], Box::new(|_| None))
+            }),
+        );
+        let url: FileName = "url".parse().unwrap();
+        assert_eq!(files.source(&url).unwrap(), Digest::of(&sealed));
         assert_eq!(
-            vault.source(&"a".parse().unwrap()),
-            Ok(Digest::of("sealed"))
+            asked.load(Ordering::SeqCst),
+            0,
+            "reading a digest opens nothing"
         );
+        for _ in 0..2 {
+            assert_eq!(*files.open(&url).unwrap().0, b"content");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        let again = files.seal(b"content", HOST_KEY).unwrap();
+        assert!(again.starts_with(b"age-encryption.org/v1\n"));
+        let missing = files.source(&"other".parse().unwrap()).unwrap_err();
         assert!(
-            vault.open(&"a".parse().unwrap()).is_err(),
-            "its key is absent"
+            missing.why.contains("inventory/secrets/other.age"),
+            "{missing}"
         );
+        assert!(files.seal(b"content", "ssh-dss AAAA").is_err());
     }
 }

@@ -11,7 +11,6 @@ mod files;
 mod hardening;
 mod locations;
 mod making;
-mod sealed;
 mod secrets;
 mod sites;
 mod units;
@@ -36,7 +35,6 @@ use push_wire::tree::Tree;
 
 pub use error::DesiredError;
 use making::Making;
-pub use sealed::{FindKeys, SealedFiles};
 pub use vault::{Opened, Vault, VaultError};
 
 use crate::inventory::{Fleet, Host};
