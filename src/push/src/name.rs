@@ -1,14 +1,11 @@
 //! Checked names: those that both ends know, and those that only the laptop knows.
 //!
 //! Must not know where a name was written; messages about places are the inventory's. A new kind of
-//! name is one `name!` with its grammar below; a new verb of the program goes into [`VERBS`].
+//! name is one `checked_text!` with its grammar below; a new verb of the program goes into [`VERBS`].
 
-use std::fmt;
-use std::str::FromStr;
-
+use push_wire::checked_text;
 pub use push_wire::name::*;
 pub use push_wire::path::*;
-use serde::{Deserialize, Serialize};
 
 /// The verbs of the program. No environment may be called like one, so that `push WORD` means one thing.
 pub const VERBS: &[&str] = &[
@@ -49,93 +46,41 @@ const VARIABLE: &str = "use letters, digits and '_', not starting with a digit";
 const IDENTIFIER: &str = "use a-z, 0-9 and '_', starting with a letter";
 const LOGIN: &str = "use letters, digits, '.', '_' and '-', starting with a letter or '_'";
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// What such a name is called in messages.
-            pub const KIND: &'static str = $kind;
-
-            /// The name as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = NameError;
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                $check($kind, text)?;
-                Ok(Self(text.to_owned()))
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0
-            }
-        }
-
-        impl AsRef<str> for $name {
-            fn as_ref(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl std::borrow::Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", self.0)
-            }
-        }
-    };
-}
-
-name!(
+checked_text!(
     /// What the inventory calls a host. Its address is something else, unless none is given.
-    HostName, "host name", host
+    HostName,
+    NameError,
+    |text| host("host name", text)
 );
-name!(
+checked_text!(
     /// One environment: the stem of its file in `inventory/`.
-    EnvironmentName, "environment name", environment
+    EnvironmentName,
+    NameError,
+    |text| environment("environment name", text)
 );
-name!(
+checked_text!(
     /// A word that several hosts share, for selectors.
-    TagName, "tag", word
+    TagName,
+    NameError,
+    |text| word("tag", text)
 );
-name!(
+checked_text!(
     /// The name of an environment variable of a service.
-    VariableName, "environment variable", variable
+    VariableName,
+    NameError,
+    |text| variable("environment variable", text)
 );
-name!(
+checked_text!(
     /// The name of a value under `hosts.NAME.vars`, as templates spell it.
-    VarName, "host variable", identifier
+    VarName,
+    NameError,
+    |text| identifier("host variable", text)
 );
-name!(
+checked_text!(
     /// Whom push logs in as.
-    LoginName, "login name", login
+    LoginName,
+    NameError,
+    |text| login("login name", text)
 );
 fn host(kind: &'static str, text: &str) -> Result<(), NameError> {
     length(kind, text, HOST_BYTES_MAX)?;

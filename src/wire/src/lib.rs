@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`checked_text`] | the one shape of a text that passed a check |
 //! | [`name`] | checked names: a value of these types can be a path component, a unit name, an nftables identifier |
 //! | [`path`] | checked paths: relative inside a tree, absolute on a host |
 //! | [`digest`] | SHA-256 of contents |
@@ -19,6 +20,7 @@
 //! A new request is added in [`message`]; a new kind of declared thing in [`manifest`], and then the
 //! compiler names every place that must learn of it, [`effect`] first.
 
+mod checked;
 pub mod digest;
 pub mod effect;
 pub mod encode;

@@ -1,11 +1,12 @@
 //! Checked names. A value of these types is safe as a path component, in a unit, in nginx and in
 //! nftables, because its grammar leaves nothing to escape; nothing else may be used as a name.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::checked_text;
 
 /// The longest name, in bytes. `useradd` refuses longer ones (32), and app names become users.
 pub const NAME_BYTES_MAX: usize = 32;
@@ -191,98 +192,48 @@ fn first_wrong(
     }
 }
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// What such a name is called in messages.
-            pub const KIND: &'static str = $kind;
-
-            /// The name as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = NameError;
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                $check($kind, text)?;
-                Ok(Self(text.to_owned()))
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0
-            }
-        }
-
-        impl AsRef<str> for $name {
-            fn as_ref(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", self.0)
-            }
-        }
-    };
-}
-
-name!(
+checked_text!(
     /// The name of a slice on its hosts.
-    ProjectName, "project name", lower
+    ProjectName,
+    NameError,
+    |text| lower("project name", text)
 );
-name!(
+checked_text!(
     /// The name of an app; also of its user, its folder under `/srv` and the stem of its units.
-    AppName, "app name", lower
+    AppName,
+    NameError,
+    |text| lower("app name", text)
 );
-name!(
+checked_text!(
     /// A system user or group that push may create or give files to. Unlike an app it may be one
     /// of the system's own, such as `www-data`.
-    UserName, "user name", user
+    UserName,
+    NameError,
+    |text| user("user name", text)
 );
-name!(
+checked_text!(
     /// The file name of a secret, of a credential, or of a shared folder's last component.
-    FileName, "file name", file
+    FileName,
+    NameError,
+    |text| file("file name", text)
 );
-name!(
+checked_text!(
     /// The name of a systemd unit with its suffix, such as `api.service`.
-    UnitName, "unit name", unit
+    UnitName,
+    NameError,
+    |text| unit("unit name", text)
 );
-name!(
-    /// A release's id, `<UTC time>-<git sha>` with `-dirty`: see [`ReleaseId::KIND`]'s grammar.
-    ReleaseId, "release id", file
+checked_text!(
+    /// A release's id, `<UTC time>-<git sha>` with `-dirty`: a file name.
+    ReleaseId,
+    NameError,
+    |text| file("release id", text)
 );
-name!(
+checked_text!(
     /// One run of one transaction; chosen at random by the laptop, compared by the host.
-    TransactionId, "transaction id", file
+    TransactionId,
+    NameError,
+    |text| file("transaction id", text)
 );
 
 fn user(kind: &'static str, text: &str) -> Result<(), NameError> {

@@ -1,10 +1,8 @@
 //! Checked paths: relative ones that cannot leave their tree, absolute ones that are plain.
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use crate::checked_text;
 
 /// The longest path, in bytes (`PATH_MAX` of Linux, less the final NUL).
 pub const PATH_BYTES_MAX: usize = 4095;
@@ -22,70 +20,18 @@ pub struct PathError {
     pub why: &'static str,
 }
 
-macro_rules! path {
-    ($(#[$doc:meta])* $name:ident, $check:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// The path as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-
-            /// The path for the file system.
-            pub fn as_path(&self) -> &Path {
-                Path::new(&self.0)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = PathError;
-            fn from_str(text: &str) -> Result<Self, PathError> {
-                match $check(text) {
-                    Ok(()) => Ok(Self(text.to_owned())),
-                    Err(why) => Err(PathError { path: text.to_owned(), why }),
-                }
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = PathError;
-            fn try_from(text: String) -> Result<Self, PathError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(path: $name) -> String {
-                path.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", self.0)
-            }
-        }
-    };
-}
-
-path!(
+checked_text!(
     /// A path inside a tree: components that are neither empty, `.` nor `..`, joined by `/`.
     /// Any UTF-8 but NUL may stand in a component, newlines included.
-    TreePath, tree
+    TreePath,
+    PathError,
+    |text| tree(text).map_err(|why| PathError::new(text, why))
 );
-path!(
+checked_text!(
     /// An absolute path on a host, in its shortest spelling and without control characters.
-    HostPath, host
+    HostPath,
+    PathError,
+    |text| host(text).map_err(|why| PathError::new(text, why))
 );
 
 fn tree(text: &str) -> Result<(), &'static str> {
@@ -120,7 +66,21 @@ fn host(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+impl PathError {
+    fn new(path: &str, why: &'static str) -> Self {
+        Self {
+            path: path.to_owned(),
+            why,
+        }
+    }
+}
+
 impl TreePath {
+    /// The path for the file system.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+
     /// The components, first to last.
     pub fn components(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
@@ -135,6 +95,11 @@ impl TreePath {
 }
 
 impl HostPath {
+    /// The path for the file system.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+
     /// The same path, seen from a tree that mirrors the root.
     pub fn inside_root(&self) -> TreePath {
         TreePath(self.0.trim_start_matches('/').to_owned())

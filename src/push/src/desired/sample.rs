@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Desired, DesiredError, Input, Opened, Vault, VaultError, desired};
 use crate::inventory::{Fleet, load};
-use crate::name::{FileName, GenerationId, HostName};
+use crate::name::{FileName, GenerationId, HostName, HostPath};
 use crate::release::{Payload, verbatim};
 use crate::template::Engine;
 
@@ -168,7 +168,7 @@ pub fn text(desired: &Desired, what: &str) -> String {
     let digest = match kind {
         "unit" => slice.units[name].digest,
         "site" => slice.sites[name].digest,
-        "file" => slice.files[&name.parse().unwrap()].digest,
+        "file" => slice.files[&name.parse::<HostPath>().unwrap()].digest,
         other => panic!("{other}"),
     };
     String::from_utf8(desired.texts[&digest].0.clone()).unwrap()
