@@ -51,3 +51,6 @@ pub fn serve<M: Machine>(
     let channel = channel::Channel::new(input, output);
     Ok(session::Session::new((machine, layout), outside, channel, facts).hold(hello))
 }
+
+#[cfg(test)]
+mod tests;

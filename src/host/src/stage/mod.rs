@@ -445,4 +445,5 @@ impl Prepared {
 #[cfg(test)]
 pub(crate) mod tests {
     pub(crate) use super::compose::tests::{app, file, manifest, unit};
+    pub(crate) use super::preflight::tests::facts;
 }

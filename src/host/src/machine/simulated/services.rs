@@ -200,9 +200,12 @@ impl Services {
         }
     }
 
-    /// The generation that the marker tells.
+    /// The generation that the marker tells, alone or as the site that nginx would serve.
     pub fn marker(&self) -> Option<u64> {
-        self.nginx.get("00-generation.conf")?.parse().ok()
+        let text = self.nginx.get("00-generation.conf")?;
+        text.parse()
+            .ok()
+            .or_else(|| text.split('"').nth(1)?.parse().ok())
     }
 
     pub(super) fn state(&self, unit: &str) -> UnitState {
