@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Installs push-host and runs it. Stdin: the SHA-256 of the program on a line, the size of the
 # gzipped program in bytes on a line, the gzipped program, and then what push-host itself reads.
 # This file is one single-quoted argument of sh -c, so it holds no single quote.

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Runs push-host, or says that it is not there and for which machine it would have to be.
 # This file is one single-quoted argument of sh -c, so it holds no single quote.
 program=/usr/local/lib/push/push-host
