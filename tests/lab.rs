@@ -16,6 +16,9 @@ use crate::hosts;
 /// How long one run of the program may take, in all tests.
 const RUN_WITHIN: Duration = Duration::from_secs(240);
 
+/// A server that does what a test asks of it, see the head of the file.
+pub const EVERYDAY: &str = include_str!("demo/everyday.py");
+
 /// The secret that must be found nowhere but in its file.
 pub const CANARY: &str = "canary-Zq7fT2-never-in-the-clear";
 
@@ -80,6 +83,7 @@ impl Lab {
         }
         lab.make_identity();
         lab.app("api", &demo_api());
+        lab.app("everyday", EVERYDAY.as_bytes());
         Some(lab)
     }
 
@@ -155,6 +159,18 @@ impl Lab {
         let sealed =
             push::secret::seal(value.as_bytes(), &[recipient.trim().parse().unwrap()]).unwrap();
         self.write(&format!("inventory/secrets/{name}.age"), sealed);
+    }
+
+    /// Writes the environment `prod` of the project `shop` with these tables, pushes it, and sees
+    /// that it is committed.
+    pub fn deploys(&self, rest: &str) -> Said {
+        self.declares(rest);
+        self.push(&["prod", "--yes"]).exits(0)
+    }
+
+    /// Writes the environment `prod` of the project `shop` with these tables.
+    pub fn declares(&self, rest: &str) {
+        self.environment("prod", "project = \"shop\"", rest);
     }
 
     /// Runs `push` in the project to its end.
@@ -314,4 +330,22 @@ pub fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -> bool)
         assert!(started.elapsed() < within, "{what}: not within {within:?}");
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// What a host's own shell-less command says, without the white space around it.
+pub fn says(host: &RehearsalHost, argv: &[&str]) -> String {
+    host.succeed(argv)
+        .unwrap_or_else(|error| panic!("{argv:?} on {}: {error}", host.name()))
+        .trim()
+        .to_owned()
+}
+
+/// A property of a unit, as systemd shows it.
+pub fn property(host: &RehearsalHost, unit: &str, name: &str) -> String {
+    says(host, &["systemctl", "show", "--value", "-p", name, unit])
+}
+
+/// The body of an answer on a host's own loopback; empty when there is none.
+pub fn get(host: &RehearsalHost, url: &str) -> String {
+    host.run(&["curl", "-sk", "-m", "5", url]).unwrap().stdout
 }

@@ -19,9 +19,6 @@ const NGINX_WAIT: Duration = Duration::from_secs(5);
 /// The pause between two looks at what nginx serves.
 const NGINX_LOOK: Duration = Duration::from_millis(50);
 
-/// Everybody may pass through a folder of secrets, nobody may list it; each file is its owner's alone.
-const SECRETS_FOLDER_MODE: u32 = 0o711;
-
 /// The mode of an opened secret.
 const SECRET_MODE: u32 = 0o400;
 
@@ -185,10 +182,7 @@ fn open_secrets<M: Disk + World>(
     layout: &Layout,
     to: &Manifest,
 ) -> Result<(), EffectError> {
-    let folder = Access {
-        mode: SECRETS_FOLDER_MODE,
-        ..Access::public_folder()
-    };
+    let folder = Access::passage();
     let secrets = to.secrets();
     if !secrets.is_empty() {
         machine::folders(machine, &layout.secrets(), &folder)?;

@@ -89,6 +89,16 @@ impl Access {
         }
     }
 
+    /// Root's folder that everybody may pass through and nobody else may list: what lies in it is
+    /// protected one by one.
+    pub fn passage() -> Self {
+        Self {
+            mode: 0o711,
+            owner: UserName::root(),
+            group: UserName::root(),
+        }
+    }
+
     /// Root's folder that root alone may enter.
     pub fn private_folder() -> Self {
         Self {

@@ -113,7 +113,8 @@ fn is_apart() -> io::Result<bool> {
 fn cover<M: Machine>(machine: &mut M, layout: &Layout) -> Result<(), InsideError> {
     let view = layout.view();
     machine::folders(machine, &view, &Access::private_folder())?;
-    machine::folders(machine, &layout.secrets(), &Access::private_folder())?;
+    // On the host's first push this is where the folder comes from that the secrets are opened in.
+    machine::folders(machine, &layout.secrets(), &Access::passage())?;
     memory("memory for a layer over /etc", &view)?;
     let (upper, work) = (view.join("upper"), view.join("work"));
     // The layer's own folder is what /etc seems to be.
