@@ -141,7 +141,11 @@ async fn an_unknown_key_stops_before_the_login_and_says_what_to_pin() {
     };
     assert_eq!(*key, host_key(&scene.ed25519));
     assert!(error.to_string().contains(&key.fingerprint()));
-    assert!(error.help().contains("push trust web1"), "{}", error.help());
+    assert!(
+        error.help().contains("on the host's own console"),
+        "{}",
+        error.help()
+    );
     assert!(
         error.help().contains(&format!("host_key = \"{key}\"")),
         "{}",

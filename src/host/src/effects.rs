@@ -61,7 +61,9 @@ impl EffectError {
             Self::Secret { .. } => {
                 "push again, so that the secret is sealed to this host's key anew"
             }
-            Self::Tool(_) => "look at the output above; `push logs` shows more",
+            Self::Tool(_) => {
+                "look at the output above; `journalctl -b -n 100` on the host shows more"
+            }
             Self::Nginx { .. } => {
                 "see `journalctl -u nginx` and /var/log/nginx/error.log on the host"
             }

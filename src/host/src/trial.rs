@@ -235,7 +235,10 @@ impl<'a> Trial<'a> {
             first.restarts
         };
         if state.restarts > allowed {
-            return wrong(format!("restarted by itself ({} times)", state.restarts));
+            return wrong(match state.restarts {
+                1 => "restarted by itself once".to_owned(),
+                often => format!("restarted by itself {often} times"),
+            });
         }
         if state.active == "failed" {
             return wrong(format!(

@@ -18,13 +18,16 @@ pub const UNIT_BYTES_MAX: usize = 255;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Nothing is there.
-    #[error("a {kind} cannot be empty")]
+    #[error("{} {kind} cannot be empty", article(kind))]
     Empty {
         /// What the text was meant to be.
         kind: &'static str,
     },
     /// More bytes than the things behind the name can carry.
-    #[error("a {kind} has at most {max} bytes, this one has {found}")]
+    #[error(
+        "{} {kind} has at most {max} bytes, this one has {found}",
+        article(kind)
+    )]
     TooLong {
         /// What the text was meant to be.
         kind: &'static str,
@@ -34,7 +37,7 @@ pub enum NameError {
         found: usize,
     },
     /// A character outside the grammar.
-    #[error("{found:?} cannot stand in a {kind}: {grammar}")]
+    #[error("{found:?} cannot stand in {} {kind}: {grammar}", article(kind))]
     Character {
         /// What the text was meant to be.
         kind: &'static str,
@@ -112,6 +115,15 @@ const RESERVED: &[&str] = &[
     "video",
     "www-data",
 ];
+
+/// `a` or `an`. A kind that starts with `u` is a unit or a user, which are spoken as `you`.
+fn article(kind: &str) -> &'static str {
+    if kind.starts_with(['a', 'e', 'i', 'o']) {
+        "an"
+    } else {
+        "a"
+    }
+}
 
 fn lower(kind: &'static str, text: &str) -> Result<(), NameError> {
     length(kind, text, NAME_BYTES_MAX)?;
@@ -327,6 +339,17 @@ impl FromStr for GenerationId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_about_a_name_reads_like_a_sentence() {
+        for (error, said) in [
+            ("".parse::<AppName>().err(), "an app name cannot be empty"),
+            ("".parse::<UserName>().err(), "a user name cannot be empty"),
+            ("".parse::<FileName>().err(), "a file name cannot be empty"),
+        ] {
+            assert_eq!(error.unwrap().to_string(), said);
+        }
+    }
 
     #[test]
     fn a_name_from_outside_cannot_leave_its_folder_or_its_line() {

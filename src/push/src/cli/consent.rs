@@ -31,9 +31,7 @@ pub enum Refused {
     #[error("not agreed to, so nothing was changed")]
     Declined,
     /// Nobody can be asked.
-    #[error(
-        "{prompt} There is no terminal to ask on: look at it with `push plan`, then pass `--yes`"
-    )]
+    #[error("{prompt} There is no terminal to ask on: read what is shown above, then pass `--yes`")]
     NoTerminal {
         /// What would have been asked.
         prompt: String,

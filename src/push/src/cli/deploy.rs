@@ -24,6 +24,9 @@ pub struct Deploy {
     /// Only show the plan, as `push plan` does
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// With --dry-run: exit with 3 when changes are pending
+    #[arg(long, requires = "dry_run")]
+    exit_code: bool,
     #[command(flatten)]
     asking: Asking,
     #[command(flatten)]
@@ -37,7 +40,7 @@ pub fn run(arguments: &Deploy, folder: &Path, report: &Report) -> Result<ExitCod
     let environment =
         Environment::read(&arguments.target, arguments.pace, folder)?.waiting(arguments.waiting);
     if arguments.dry_run {
-        return plan::show(&environment, report);
+        return plan::show(&environment, arguments.exit_code.into(), report);
     }
     let shipment = shipment::prepare(&environment, report)?;
     runtime::run(async |interrupt| {

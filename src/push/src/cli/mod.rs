@@ -220,6 +220,53 @@ fn environments(folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
 mod tests {
     use super::*;
 
+    /// A help that names a verb which this version lacks sends a tired operator into a wall.
+    #[test]
+    fn no_message_and_no_page_names_a_verb_that_there_is_not() {
+        let verbs = Cli::command();
+        let verbs: Vec<&str> = verbs
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut texts = vec![];
+        for folder in [sources.clone(), sources.join("../inventory")] {
+            collect(&folder, &mut texts);
+        }
+        texts.push(sources.join("../README.md"));
+        assert!(texts.len() > 100, "{}", texts.len());
+        let mut wrong = vec![];
+        for path in texts {
+            let text = std::fs::read_to_string(&path).unwrap();
+            // A comment of the source may speak of what is to come; nobody is told to type it.
+            let told = text.lines().filter(|line| {
+                let comment = path.extension().is_some_and(|kind| kind == "rs");
+                !(comment && line.trim_start().starts_with("//"))
+            });
+            for line in told {
+                for said in line.split("`push ").skip(1) {
+                    let word: String = said.chars().take_while(char::is_ascii_lowercase).collect();
+                    if !word.is_empty() && word != "prod" && !verbs.contains(&word.as_str()) {
+                        wrong.push(format!("{}: {}", path.display(), line.trim()));
+                    }
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    fn collect(folder: &Path, texts: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = path.extension().and_then(std::ffi::OsStr::to_str);
+            if path.is_dir() {
+                collect(&path, texts);
+            } else if matches!(kind, Some("rs" | "toml" | "snap" | "sh")) {
+                texts.push(path);
+            }
+        }
+    }
+
     #[test]
     fn every_verb_is_reserved_and_no_environment_can_be_called_like_it() {
         Cli::command().debug_assert();

@@ -27,22 +27,21 @@ pub struct Plan {
 /// Plans.
 pub fn run(arguments: &Plan, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
     let environment = Environment::read(&arguments.target, arguments.pace, folder)?;
-    let pushed = find_out(&environment, report)?;
-    gate::show(
-        report,
-        &gate::fleet_plan(&environment.fleet.environment, &pushed.plans),
-    );
-    Ok(exit(&pushed, arguments.exit_code.into()))
+    show(&environment, arguments.exit_code.into(), report)
 }
 
-/// Shows the plan, for `push deploy --dry-run`.
-pub fn show(environment: &Environment, report: &Report) -> Result<ExitCode, Stop> {
+/// Shows the plan, for `push deploy --dry-run` too.
+pub fn show(
+    environment: &Environment,
+    pending: Pending,
+    report: &Report,
+) -> Result<ExitCode, Stop> {
     let pushed = find_out(environment, report)?;
     gate::show(
         report,
         &gate::fleet_plan(&environment.fleet.environment, &pushed.plans),
     );
-    Ok(pushed.exit)
+    Ok(exit(&pushed, pending))
 }
 
 /// Asks the hosts, and changes nothing on any.

@@ -3,6 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::CommandFactory as _;
+
+use super::Cli;
 use crate::inventory::{self, nearest};
 use crate::name::{EnvironmentName, VERBS};
 use crate::report::Complaint;
@@ -68,19 +71,23 @@ impl Project {
             Complaint::of(&error)
                 .help("run `push` alone to see the environments, `push --help` to see the verbs")
         })?;
-        if self
-            .root
-            .join(INVENTORY)
-            .join(format!("{name}.toml"))
-            .is_file()
-        {
+        let file = self.root.join(INVENTORY).join(format!("{name}.toml"));
+        if file.is_file() {
             return Ok(name);
         }
+        // Something is there, so guessing at another name would mislead.
+        if file.symlink_metadata().is_ok() {
+            return Err(Complaint::new(format!(
+                "{INVENTORY}/{name}.toml is no file that could be read, nor a link to one"
+            ))
+            .help(format!("`ls -lL {INVENTORY}/` shows what it is")));
+        }
+        let command = Cli::command();
         let known = self.environments();
         let words: Vec<&str> = known
             .iter()
             .map(EnvironmentName::as_str)
-            .chain(VERBS.iter().copied())
+            .chain(command.get_subcommands().map(clap::Command::get_name))
             .collect();
         let near = nearest(word, &words);
         let guess = near
@@ -145,5 +152,27 @@ mod tests {
             verb.sentence().ends_with("did you mean `plan`?"),
             "{verb:?}"
         );
+        let to_come = project.environment("docter").unwrap_err();
+        assert!(
+            !to_come.sentence().contains("did you mean"),
+            "a verb to come is no help today: {to_come:?}"
+        );
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_an_inventory_is_not_called_missing() {
+        let (folder, project) = project(&[]);
+        std::fs::create_dir(folder.path().join("inventory/prod.toml")).unwrap();
+        let link = folder.path().join("inventory/staging.toml");
+        std::os::unix::fs::symlink("nowhere", link).unwrap();
+        for name in ["prod", "staging"] {
+            let complaint = project.environment(name).unwrap_err();
+            assert!(
+                complaint
+                    .sentence()
+                    .contains("is no file that could be read"),
+                "{complaint:?}"
+            );
+        }
     }
 }

@@ -60,7 +60,7 @@ pub enum Error {
         stderr: Vec<String>,
     },
     /// push-host is not there, and nobody asked to install it.
-    #[error("push-host is not installed on {host}")]
+    #[error("push has not run on {host} yet: push-host, which answers there, is not installed")]
     NotInstalled {
         /// The host.
         host: HostName,
@@ -183,9 +183,7 @@ impl Error {
         match self {
             Self::Transport(error) => error.help(),
             Self::Silent { host, .. } | Self::Ended { host, .. } => {
-                format!(
-                    "look at what it did: `push exec -l {host} -- journalctl -n 50 -t push-host`"
-                )
+                format!("look at what it did: `journalctl -n 50 -t push-host` on {host}")
             }
             Self::Noise { host, login, .. } => format!(
                 "let the login files of {login} on {host} (~/.bashrc, ~/.profile) print nothing \
@@ -198,7 +196,10 @@ impl Error {
                 )
             }
             Self::NotInstalled { host } => {
-                format!("the first push installs it; `push bootstrap -l {host}` does only that")
+                format!(
+                    "the first push installs it, then shows its plan and asks before what is risky: \
+                     `push ENVIRONMENT -l {host}`"
+                )
             }
             Self::NoProgram { machine, .. } => match embedded::how_to_build(machine) {
                 Some(commands) => format!("build push with it: `{commands}`"),
@@ -218,10 +219,10 @@ impl Error {
                 "upgrade push: `cargo install --path src/push` in its newest source".into()
             }
             Self::Older { host, .. } => {
-                format!("the next push upgrades it; `push bootstrap -l {host}` does only that")
+                format!("the next push upgrades it: `push ENVIRONMENT -l {host}`")
             }
             Self::NotUpgraded { host, .. } => {
-                format!("put right what it names, then `push bootstrap -l {host}`")
+                format!("put right what it names, then push again: `push ENVIRONMENT -l {host}`")
             }
             Self::Frame { host, .. } | Self::Unexpected { host, .. } => format!(
                 "remove /usr/local/lib/push/push-host on {host} and push again: it is installed anew"

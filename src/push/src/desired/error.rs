@@ -18,7 +18,7 @@ pub enum DesiredError {
         error: Box<TemplateError>,
     },
     /// A value that has no spelling where it is to stand.
-    #[error("{host}: {what}: {why}")]
+    #[error("{what}: {why}")]
     Value {
         /// The host.
         host: HostName,
@@ -28,7 +28,7 @@ pub enum DesiredError {
         why: String,
     },
     /// A secret that is missing, cannot be opened, or cannot be sealed.
-    #[error("{host}: the secret {secret}: {error}")]
+    #[error("the secret {secret}: {error}")]
     Secret {
         /// The host that needs it.
         host: HostName,

@@ -39,12 +39,13 @@ pub struct Fleet {
     pub rollout: Rollout,
 }
 
-/// Whether a risky plan must be confirmed by typing the environment's name.
+/// Whether a plan that is asked about is confirmed by typing the environment's name. `--yes` answers
+/// that question too, since a pipeline has nobody to type it; `push plan` shows it what it agrees to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
     /// A plain yes is enough.
     Plain,
-    /// A risky plan asks for the environment's name, `--yes` or not.
+    /// The environment's name is asked for, unless `--yes` has answered.
     Protected,
 }
 

@@ -177,10 +177,7 @@ fn a_secret_that_is_missing_stops_the_push_by_its_name() {
     sample.vault.missing = Some("url".parse().unwrap());
     let error = sample.try_desired().unwrap_err();
     assert!(error.is_about_secrets());
-    assert_eq!(
-        error.to_string(),
-        "web1: the secret url: there is no such file"
-    );
+    assert_eq!(error.to_string(), "the secret url: there is no such file");
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl ReleaseError {
                 "free some space, or set TMPDIR to a folder that has it, then push again".into()
             }
             Self::Unknown { .. } => {
-                "the host asked for something that was not offered; run `push verify` on it".into()
+                "the host asked for something that was not offered; push again, and report it if it stays".into()
             }
         }
     }

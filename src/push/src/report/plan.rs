@@ -305,6 +305,9 @@ fn summary(plan: &FleetPlan) -> String {
         .values()
         .filter(|host| !host.is_empty())
         .collect();
+    if plan.hosts.is_empty() {
+        return format!("{}: no plan could be made for any host", plan.environment);
+    }
     let same = plan.hosts.len() - changing.len();
     if changing.is_empty() {
         return format!(
@@ -502,6 +505,14 @@ mod tests {
         assert_eq!(
             plain(&plan(&fleet(vec![nothing("web1"), nothing("web2")]))),
             "prod: nothing to do, 2 hosts as they should be\n"
+        );
+    }
+
+    #[test]
+    fn where_no_host_could_be_planned_for_nothing_is_claimed_about_any() {
+        assert_eq!(
+            plain(&plan(&fleet(vec![]))),
+            "prod: no plan could be made for any host\n"
         );
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use push_wire::digest::Digest;
 use push_wire::journal::About;
-use push_wire::manifest::Provenance;
+use push_wire::manifest::{Manifest, Provenance};
 use push_wire::message::{Request, Restage, Transaction};
 use push_wire::name::{AppName, GenerationId, ProjectName};
 
@@ -99,7 +99,7 @@ impl Intent for Rollback {
             .history
             .iter()
             .find(|transaction| about(transaction).is_some_and(|about| about.to == to))
-            .map(|transaction| transaction.releases.clone())
+            .map(|transaction| own(&transaction.releases, &self.project, manifest))
             .unwrap_or_default();
         let change = if to == manifest.generation {
             Change::Nothing
@@ -147,6 +147,23 @@ impl Intent for Rollback {
             help: "check out the commit that it was pushed from and run `push deploy`".into(),
         })
     }
+}
+
+/// Of the releases of a generation, which the host tells for all projects, those that going back
+/// brings back: what the other projects have stays as it is.
+fn own(
+    releases: &BTreeMap<AppName, String>,
+    project: &ProjectName,
+    manifest: &Manifest,
+) -> BTreeMap<AppName, String> {
+    let others: BTreeSet<&AppName> = manifest
+        .all()
+        .filter(|(holder, _)| *holder != project)
+        .flat_map(|(_, slice)| slice.apps.keys())
+        .collect();
+    let own = releases.iter().filter(|(app, _)| !others.contains(app));
+    own.map(|(app, release)| (app.clone(), release.clone()))
+        .collect()
 }
 
 fn nothing_before(known: &Known, project: &ProjectName) -> Obstacle {
@@ -292,6 +309,38 @@ mod tests {
                 Some(1),
             ),
         ]
+    }
+
+    #[test]
+    fn a_rollback_speaks_of_its_own_project_alone() {
+        let app = push_wire::manifest::App {
+            release: "20260101T000000Z".parse().unwrap(),
+            tree: Digest::of(""),
+            size: 1,
+            user: "blog".parse().unwrap(),
+            shared: BTreeSet::new(),
+            ports: BTreeSet::new(),
+            keep_releases: 5,
+            health: None,
+        };
+        let slice = push_wire::manifest::Slice {
+            apps: BTreeMap::from([("blog".parse().unwrap(), app)]),
+            ..Default::default()
+        };
+        let mut manifest = Manifest::empty();
+        manifest.slices.insert(
+            "blog".parse().unwrap(),
+            push_wire::manifest::Placed {
+                slice,
+                provenance: Provenance::default(),
+            },
+        );
+        let told: BTreeMap<AppName, String> = ["api", "blog"]
+            .map(|app| (app.parse().unwrap(), "then".to_owned()))
+            .into();
+        let own = own(&told, &"shop".parse().unwrap(), &manifest);
+        let apps: Vec<&str> = own.keys().map(AppName::as_str).collect();
+        assert_eq!(apps, ["api"]);
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl SecretError {
     pub fn help(&self) -> String {
         match self {
             Self::NoIdentity { looked } => format!(
-                "name a file with your age or SSH key in PUSH_IDENTITY, or make one with `push secret init`; looked at {}",
+                "name the file of the age or SSH key that they are sealed to in PUSH_IDENTITY, or as `identities` under [secrets] in the inventory; looked at {}",
                 looked.join(", ")
             ),
             Self::IdentityUnreadable { .. } => {
@@ -124,13 +124,14 @@ impl SecretError {
                 format!("take the file from the last commit where it was whole: git log -- {file}")
             }
             Self::Plaintext { file } => {
-                format!("seal it with `push secret set`, and change the value if {file} was ever committed")
+                format!("seal its content: `age -R ~/.ssh/id_ed25519.pub -o {file}`, typed or piped in; if it was ever committed, change the value first")
             }
-            Self::NotForUs { tried, .. } => format!(
-                "ask someone who can open it to run `push secret grant`; tried {}",
+            Self::NotForUs { file, tried } => format!(
+                "ask someone who can open it to seal it for your public key too: \
+                 `age -d -i KEY {file} | age -r THEIRS -r YOURS -o NEW`, then move NEW there; tried {}",
                 tried.join(", ")
             ),
-            Self::Work { .. } => "it was not made by push; seal it again with `push secret set`".to_owned(),
+            Self::Work { file, .. } => format!("seal its content to keys, not to a passphrase: `age -R ~/.ssh/id_ed25519.pub -o {file}`"),
             Self::Recipient { .. } => {
                 "recipients are age1… keys, or SSH public keys of type ssh-ed25519 or ssh-rsa".to_owned()
             }

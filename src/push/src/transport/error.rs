@@ -350,13 +350,15 @@ impl Error {
             | Self::PasswordNeeded { .. } => self.help_with_login(),
             Self::BadName { .. } => "correct it in the inventory or in ~/.ssh/config".into(),
             Self::BadPin { host, .. } => {
-                format!("write it as `host_key = \"ssh-ed25519 AAAA…\"`; `push trust {host}` shows the host's key")
+                format!(
+                    "write it as `host_key = \"ssh-ed25519 AAAA…\"`: on {host}, `cat /etc/ssh/ssh_host_ed25519_key.pub` shows it"
+                )
             }
             Self::Config { host, .. } => format!("run `ssh -G {host}` and correct what it reports in ~/.ssh/config"),
             Self::JumpLoop { .. } => "correct `jump` in the inventory or ProxyJump in ~/.ssh/config".into(),
             Self::Unresolved { host, .. } => format!("set `address` of {host} in the inventory to its IP address"),
-            Self::Unreachable { host, .. } | Self::Silent { host, .. } => {
-                format!("check that {host} is up and that `address` and `port` are right; `ssh -v {host}` shows more")
+            Self::Unreachable { host, at, .. } | Self::Silent { host, at, .. } => {
+                format!("check that {host} is up and that `address` and `port` are right; `ssh -v ssh://{at}` shows more")
             }
             Self::Busy { host, .. } => {
                 format!("raise MaxStartups in sshd_config on {host}, or push with a smaller `--parallel`")
@@ -364,7 +366,9 @@ impl Error {
             Self::Penalized { .. } => {
                 "wait a minute and push again; failed logins from this address caused it (PerSourcePenalties)".into()
             }
-            Self::Handshake { host, .. } => format!("check `address` and `port` of {host}; `ssh -v {host}` shows more"),
+            Self::Handshake { host, at, .. } => {
+                format!("check `address` and `port` of {host}; `ssh -v ssh://{at}` shows more")
+            }
             Self::WeakAlgorithms { host, .. } => format!("upgrade sshd on {host} to OpenSSH 8.4 or later"),
             Self::KnownHosts { file, .. } => {
                 format!("make it readable: `chmod u+r {}`, or pin `host_key` in the inventory", file.display())
@@ -378,7 +382,7 @@ impl Error {
                 format!("check ForceCommand, MaxSessions and the account's shell on {host}")
             }
             Self::Lost { host, .. } | Self::Closed { host } | Self::NotEnded { host, .. } => {
-                format!("run `push status -l {host}` to see what {host} says about itself")
+                format!("run `push status ENVIRONMENT -l {host}` to see what {host} says about itself")
             }
             Self::Local { program, .. } => format!("check that {program} is installed and can be run"),
         }
@@ -386,17 +390,16 @@ impl Error {
 
     fn help_with_host_key(&self) -> String {
         match self {
-            Self::HostKeyUnknown { host, key, .. } => format!(
-                "run `push trust {host}` to compare the fingerprint and pin the key; if you have compared it \
-                 already, put this in the inventory under [hosts.{host}]: host_key = \"{key}\""
+            Self::HostKeyUnknown { host, key, .. } | Self::HostKeyOtherType { host, key, .. } => format!(
+                "compare this fingerprint with what `ssh-keygen -lf {}` says on the host's own console; if they \
+                 are the same, pin it in the inventory under [hosts.{host}]: host_key = \"{key}\"",
+                key_file(key)
             ),
-            Self::HostKeyOtherType { host, .. } => format!(
-                "run `push trust {host}` to compare the fingerprint with one you got by another way, and pin the key"
-            ),
-            Self::HostKeyChanged { host, .. } => format!(
-                "nothing was sent to it. If {host} was rebuilt, compare the new fingerprint on its console \
-                 (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), remove the old key and run `push trust {host}`; \
-                 if it was not, somebody may be in between"
+            Self::HostKeyChanged { host, key, .. } => format!(
+                "nothing was sent to it. If {host} was rebuilt, compare the new fingerprint with what \
+                 `ssh-keygen -lf {}` says on its console, then put the new key where the old one is written: \
+                 {key}; if it was not rebuilt, somebody may be in between",
+                key_file(key)
             ),
             _ => "the key was revoked because it is known to others; give the host a new one and pin that".into(),
         }
@@ -451,6 +454,15 @@ impl Error {
             | Self::NotEnded { .. }
             | Self::Local { .. } => false,
         }
+    }
+}
+
+/// Where sshd keeps a key of its type, unless it is told otherwise.
+fn key_file(key: &HostKey) -> &'static str {
+    match key.algorithm() {
+        "ssh-ed25519" => "/etc/ssh/ssh_host_ed25519_key.pub",
+        "ssh-rsa" => "/etc/ssh/ssh_host_rsa_key.pub",
+        _ => "/etc/ssh/ssh_host_ecdsa_key.pub",
     }
 }
 
@@ -516,7 +528,7 @@ mod tests {
             note: None,
         };
         insta::assert_snapshot!(error.to_string(), @"the key of web1 is not known: ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE");
-        insta::assert_snapshot!(error.help(), @r#"run `push trust web1` to compare the fingerprint and pin the key; if you have compared it already, put this in the inventory under [hosts.web1]: host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ""#);
+        insta::assert_snapshot!(error.help(), @r#"compare this fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the host's own console; if they are the same, pin it in the inventory under [hosts.web1]: host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ""#);
         assert!(error.is_unreachable());
     }
 
@@ -528,7 +540,7 @@ mod tests {
             expected: vec!["ssh-ed25519 SHA256:x".into()],
         };
         insta::assert_snapshot!(error.to_string(), @"THE KEY OF web1 HAS CHANGED: it shows ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE, expected ssh-ed25519 SHA256:x");
-        insta::assert_snapshot!(error.help(), @"nothing was sent to it. If web1 was rebuilt, compare the new fingerprint on its console (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), remove the old key and run `push trust web1`; if it was not, somebody may be in between");
+        insta::assert_snapshot!(error.help(), @"nothing was sent to it. If web1 was rebuilt, compare the new fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on its console, then put the new key where the old one is written: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ; if it was not rebuilt, somebody may be in between");
     }
 
     #[test]

@@ -346,7 +346,9 @@ impl<'a> Resolver<'a> {
             let known: Vec<&str> = self.secrets.keys().map(FileName::as_str).collect();
             let help = match nearest::nearest(text, &known) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => format!("make it with `push secret set {name}`"),
+                None => format!(
+                    "seal it: `age -R ~/.ssh/id_ed25519.pub -o inventory/secrets/{name}.age`, and type or pipe its content"
+                ),
             };
             let why =
                 format!("there is no secret {name}: inventory/secrets/{name}.age does not exist");

@@ -296,8 +296,10 @@ impl Login<'_> {
         match asked {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(Refusal::NoTerminal)) => {
-                // Where keys were refused, they are the news; a password is what is left over.
-                if progress.offered.is_empty() || progress.is_half_in {
+                // Where keys were refused or could not be used, they are the news; a password is what
+                // is left over.
+                let keys = progress.offered.len() + progress.unusable.len();
+                if keys == 0 || progress.is_half_in {
                     let (host, user) = (self.target.host.clone(), self.target.user.clone());
                     progress
                         .missed
