@@ -2,10 +2,11 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`visible`] | makes text from outside safe to show; every module may use it |
+//! | [`embedded`] | push-host, built in, for each machine it can run on |
 //! | [`name`] | checked names: those both ends know, and those only the laptop knows |
 //! | [`template`] | the built-in templates, the operator's own in their place, strict rendering |
 //! | [`inventory`] | TOML to [`inventory::Fleet`]; every error names its line |
-//! | [`embedded`] | push-host, built in, for each machine it can run on |
 //! | [`secret`] | age files to secrets, which cannot be shown |
 //! | [`release`] | what the operator ships: build, read, find out its needs, pack |
 //! | [`desired`] | what one host shall have: slice, texts, listings |
@@ -17,7 +18,6 @@
 //! | [`rehearse`] | throw-away local hosts |
 //! | [`report`] | values to terminal, plain lines, JSON; alone may print |
 //! | [`cli`] | arguments, and one file a command; joins the rest |
-//! | [`visible`] | makes text from outside safe to show; every module may use it |
 //!
 //! Each module may import those above it and never those below.
 
