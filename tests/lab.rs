@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -202,6 +203,30 @@ impl Lab {
         command
     }
 
+    /// Starts `push` in the project on a terminal, where it may ask.
+    pub fn ask(&self, args: &[&str]) -> Asked {
+        let screen = self.path("screen");
+        let child = Command::new("script")
+            .args(["-qfec", &format!("\"$PUSH\" {}", args.join(" "))])
+            .arg(&screen)
+            .current_dir(self.folder.path())
+            .env("PUSH", program("push"))
+            .env("PUSH_IDENTITY", self.path("identity"))
+            .env("HOME", self.folder.path())
+            .env("TERM", "xterm")
+            .env_remove("SSH_AUTH_SOCK")
+            .env_remove("CI")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Asked {
+            running: Running::of(child),
+            screen,
+        }
+    }
+
     fn make_identity(&self) {
         let status = Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f"])
@@ -312,6 +337,33 @@ impl Running {
             stderr,
             took,
         }
+    }
+}
+
+/// A run of the program on a terminal.
+pub struct Asked {
+    running: Running,
+    screen: PathBuf,
+}
+
+impl Asked {
+    /// Waits until a text stands on the terminal.
+    pub fn shows(&self, text: &str) {
+        let screen = || fs::read(&self.screen).unwrap_or_default();
+        eventually(text, RUN_WITHIN, || {
+            String::from_utf8_lossy(&screen()).contains(text)
+        });
+    }
+
+    /// Types something, and waits for the end.
+    pub fn types(mut self, text: &str) -> Said {
+        let mut keys = self.running.child.stdin.take().unwrap();
+        keys.write_all(text.as_bytes()).unwrap();
+        keys.flush().unwrap();
+        // The terminal's end of input would be a key of its own, so it stays open until the end.
+        let said = self.running.end();
+        drop(keys);
+        said
     }
 }
 

@@ -93,6 +93,9 @@ pub(super) fn log(units: &BTreeSet<UnitName>, age_ms: u64) -> Vec<String> {
         "--no-pager",
         "--quiet",
         "--boot",
+        // Lines with odd bytes as well, which are escaped where they are shown: without it a program
+        // that colours its last words, say, leaves `[25B blob data]`.
+        "--all",
         "--output=short-monotonic",
     ];
     argv.extend(["--lines", LOG_LINES_READ]);
