@@ -141,21 +141,22 @@ fn finish<M: Machine>(
     let Some(about) = journal.about(&last.transaction) else {
         return derive(machine, layout);
     };
-    let before = store::current(machine, layout)?;
-    if last.state.is_committed() && before != about.to {
-        let to = transaction::settle_committed(machine, layout, about)?;
-        let gone = read_or_empty(machine, layout, before);
-        carry_out_at_boot(machine, layout, (&gone, &to))?;
-    } else if since == Since::Booted {
-        derive(machine, layout)?;
-    }
-    let (gone, kept) = if last.state.is_committed() {
-        (about.from, about.to)
-    } else {
-        (about.to, about.from)
+    let (gone, kept) = match &last.state {
+        State::Committed => (about.from, about.to),
+        State::Prepared
+        | State::Switching
+        | State::Probation(_)
+        | State::TakingBack(_)
+        | State::TakenBack(_) => (about.to, about.from),
     };
     let kept = store::manifest(machine, layout, kept)?;
     let gone = read_or_empty(machine, layout, gone);
+    let moved = store::current(machine, layout)? != kept.generation;
+    if moved || since == Since::Booted {
+        transaction::settle(machine, layout, (&gone, &kept))?;
+        let was = if moved { &gone } else { &kept };
+        carry_out_at_boot(machine, layout, (was, &kept))?;
+    }
     transaction::tidy(machine, layout, (&gone, &kept))?;
     Ok(())
 }

@@ -263,19 +263,26 @@ fn sides<M: Disk>(
     Ok((from, to))
 }
 
-/// Finishes forward what the journal calls committed: makes sure that the switch names it.
-pub fn settle_committed<M: Machine>(
+/// Makes what the journal says true again after a boot: `kept` is what is in effect. A sync that
+/// failed may have lost a rename that the running host still saw, and no later sync repairs that; so
+/// all of it is looked at anew.
+pub fn settle<M: Machine>(
     machine: &mut M,
     layout: &Layout,
-    about: &About,
-) -> Result<Manifest, TransactionError> {
-    let to = store::manifest(machine, layout, about.to)?;
-    if store::current(machine, layout)? != about.to {
-        links::lay(machine, layout, &to)?;
-        point_current(machine, layout, about.to).map_err(StoreError::from)?;
-        links::adopt(machine, layout, &to)?;
+    (gone, kept): (&Manifest, &Manifest),
+) -> Result<(), TransactionError> {
+    links::restore(machine, layout, (gone, kept))?;
+    if store::current(machine, layout)? != kept.generation {
+        point_current(machine, layout, kept.generation).map_err(StoreError::from)?;
     }
-    Ok(to)
+    links::bring_back(machine, layout, kept)?;
+    match links::lay(machine, layout, kept) {
+        Ok(()) => links::adopt(machine, layout, kept)?,
+        // Somebody put something of their own there: told, and left alone.
+        Err(error @ StoreError::Occupied(_)) => machine.warn(&error.to_string()),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 struct Run<'a, M> {

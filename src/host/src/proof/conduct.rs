@@ -147,7 +147,7 @@ fn an_update_restarts_only_what_changed() {
     let scenario = update();
     let mut world = scenario.world.clone();
     let before = world.services.running["same.service"].clone();
-    scenario.transact(&mut world).unwrap();
+    assert_eq!(scenario.transact(&mut world).unwrap(), State::Committed);
     assert_eq!(world.services.running["same.service"], before);
     assert_ne!(
         world.services.running["api.service"],
