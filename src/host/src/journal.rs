@@ -380,3 +380,70 @@ fn body_at(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let body = rest.get(RECORD_HEAD_BYTES..end)?;
     (rest.get(4..RECORD_HEAD_BYTES)? == checksum(length, body)).then_some((body, at + end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::simulated::Simulated;
+    use push_wire::manifest::Provenance;
+    use push_wire::name::GenerationId;
+
+    fn about(to: u64) -> About {
+        About {
+            from: GenerationId(to - 1),
+            to: GenerationId(to),
+            project: "shop".parse().unwrap(),
+            restores: None,
+            provenance: Provenance {
+                operator: "o".repeat(8000),
+                ..Provenance::default()
+            },
+            confirm_within_ms: None,
+            nonce: Digest::of("nonce"),
+        }
+    }
+
+    fn entry(to: u64, state: State, about: Option<About>) -> Entry {
+        let transaction = format!("t{to}").parse().unwrap();
+        Entry {
+            transaction,
+            state,
+            about,
+        }
+    }
+
+    #[test]
+    fn a_journal_stays_bounded_and_keeps_the_latest_transactions_whole() {
+        let (mut world, layout) = (Simulated::default(), Layout::new("/"));
+        for to in 1..=600 {
+            let mut journal = read(&world, &layout).unwrap();
+            let first = entry(to, State::Prepared, Some(about(to)));
+            journal.begin(&mut world, &layout, first).unwrap();
+            let last = entry(to, State::Committed, None);
+            journal.append(&mut world, &layout, last).unwrap();
+        }
+        let journal = read(&world, &layout).unwrap();
+        assert!(journal.whole_bytes < COMPACT_ABOVE_BYTES + (64 << 10));
+        let transactions = journal.transactions();
+        assert!((TRANSACTIONS_KEPT..600).contains(&transactions.len()));
+        for (first, last) in transactions {
+            assert!(first.about.is_some() && last.state.is_committed());
+        }
+        assert_eq!(
+            journal.last().unwrap().sequence,
+            1200,
+            "numbers go on rising"
+        );
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_refused_and_nothing_of_it_is_written() {
+        let (mut world, layout) = (Simulated::default(), Layout::new("/"));
+        let mut journal = read(&world, &layout).unwrap();
+        let mut huge = about(1);
+        huge.provenance.operator = "o".repeat(BODY_BYTES_MAX);
+        let refused = journal.begin(&mut world, &layout, entry(1, State::Prepared, Some(huge)));
+        assert!(matches!(refused, Err(JournalError::TooLarge { .. })));
+        assert!(read(&world, &layout).unwrap().records().is_empty());
+    }
+}

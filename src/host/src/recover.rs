@@ -153,8 +153,8 @@ fn finish<M: Machine>(
     let gone = read_or_empty(machine, layout, gone);
     let moved = store::current(machine, layout)? != kept.generation;
     if moved || since == Since::Booted {
-        transaction::settle(machine, layout, (&gone, &kept))?;
-        let was = if moved { &gone } else { &kept };
+        let reread = transaction::settle(machine, layout, (&gone, &kept))?;
+        let was = if reread { &gone } else { &kept };
         carry_out_at_boot(machine, layout, (was, &kept))?;
     }
     transaction::tidy(machine, layout, (&gone, &kept))?;

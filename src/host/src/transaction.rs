@@ -31,7 +31,7 @@ use crate::layout::Layout;
 use crate::lock::{self, LockError};
 use crate::machine::{Disk, Machine};
 use crate::progress::{self, Request};
-use crate::store::{self, StoreError, links, prune};
+use crate::store::{self, StoreError, links, prune, switch};
 use crate::trial::{self, Setting};
 
 /// How often taking back is tried again while the host is up: half a second apart at first, then
@@ -265,24 +265,29 @@ fn sides<M: Disk>(
 
 /// Makes what the journal says true again after a boot: `kept` is what is in effect. A sync that
 /// failed may have lost a rename that the running host still saw, and no later sync repairs that; so
-/// all of it is looked at anew.
+/// all of it is looked at anew. Returns whether systemd may have read something else.
 pub fn settle<M: Machine>(
     machine: &mut M,
     layout: &Layout,
     (gone, kept): (&Manifest, &Manifest),
-) -> Result<(), TransactionError> {
+) -> Result<bool, TransactionError> {
     links::restore(machine, layout, (gone, kept))?;
-    if store::current(machine, layout)? != kept.generation {
-        point_current(machine, layout, kept.generation).map_err(StoreError::from)?;
+    let moved = store::current(machine, layout)? != kept.generation;
+    if moved {
+        switch::point(machine, layout, kept.generation).map_err(StoreError::from)?;
     }
     links::bring_back(machine, layout, kept)?;
-    match links::lay(machine, layout, kept) {
-        Ok(()) => links::adopt(machine, layout, kept)?,
+    let made = match links::lay(machine, layout, kept) {
+        Ok(made) => made,
         // Somebody put something of their own there: told, and left alone.
-        Err(error @ StoreError::Occupied(_)) => machine.warn(&error.to_string()),
+        Err(error @ StoreError::Occupied(_)) => {
+            machine.warn(&error.to_string());
+            return Ok(moved);
+        }
         Err(error) => return Err(error.into()),
-    }
-    Ok(())
+    };
+    links::adopt(machine, layout, kept)?;
+    Ok(moved || made)
 }
 
 struct Run<'a, M> {
@@ -386,8 +391,13 @@ impl<M: Machine> Run<'_, M> {
     /// Makes everything that the switch, and its way back, will need: a full disk cannot hinder them
     /// afterwards.
     fn prepare(&mut self) -> Event {
-        let made = links::lay(self.machine, self.layout, &self.to)
-            .and_then(|()| Ok(make_ready(self.machine, self.layout, &self.about)?));
+        let made = links::lay(self.machine, self.layout, &self.to).and_then(|_| {
+            Ok(switch::make_ready(
+                self.machine,
+                self.layout,
+                (self.about.from, self.about.to),
+            )?)
+        });
         match made {
             Ok(()) => Event::Begin,
             Err(error) => Event::Failed(Cause::Host {
@@ -398,7 +408,7 @@ impl<M: Machine> Run<'_, M> {
 
     fn switch(&mut self) -> Event {
         self.has_switched = true;
-        let switched = switch_link(self.machine, self.layout)
+        let switched = switch::carry_out(self.machine, self.layout)
             .map_err(StoreError::from)
             .and_then(|()| links::adopt(self.machine, self.layout, &self.to))
             .and_then(|()| links::withdraw(self.machine, self.layout, (&self.from, &self.to)));
@@ -485,7 +495,7 @@ impl<M: Machine> Run<'_, M> {
     fn point_back(&mut self) -> Result<(), StoreError> {
         links::restore(self.machine, self.layout, (&self.to, &self.from))?;
         if store::current(self.machine, self.layout)? != self.about.from {
-            point_current(self.machine, self.layout, self.about.from)?;
+            switch::point(self.machine, self.layout, self.about.from)?;
         }
         links::bring_back(self.machine, self.layout, &self.from)?;
         links::withdraw(self.machine, self.layout, (&self.to, &self.from))
@@ -553,45 +563,5 @@ pub fn tidy<M: Disk>(
     sides: (&Manifest, &Manifest),
 ) -> Result<(), StoreError> {
     links::release(machine, layout, sides)?;
-    machine.remove(&layout.current_to())?;
-    machine.remove(&layout.current_from())?;
-    Ok(())
-}
-
-/// Makes both links in advance, durably.
-fn make_ready<M: Disk>(machine: &mut M, layout: &Layout, about: &About) -> io::Result<()> {
-    for (link, id) in [
-        (layout.current_to(), about.to),
-        (layout.current_from(), about.from),
-    ] {
-        machine.remove(&link)?;
-        if !id.is_none() {
-            machine.link(&Layout::current_target(id), &link)?;
-        }
-    }
-    machine.sync(&layout.push())
-}
-
-/// THE switch: one rename, made durable.
-fn switch_link<M: Disk>(machine: &mut M, layout: &Layout) -> io::Result<()> {
-    machine.rename(&layout.current_to(), &layout.current())?;
-    machine.sync(&layout.push())
-}
-
-/// Makes `current` name a generation, or nothing, durably; with a link made in advance if one of them
-/// is the right one.
-fn point_current<M: Disk>(machine: &mut M, layout: &Layout, id: GenerationId) -> io::Result<()> {
-    let target = Layout::current_target(id);
-    if id.is_none() {
-        machine.remove(&layout.current())?;
-        return machine.sync(&layout.push());
-    }
-    let mut ready = layout.current_from();
-    if machine.read_link(&ready)?.as_ref() != Some(&target) {
-        ready = layout.current_to();
-        machine.remove(&ready)?;
-        machine.link(&target, &ready)?;
-    }
-    machine.rename(&ready, &layout.current())?;
-    machine.sync(&layout.push())
+    Ok(switch::forget_ready(machine, layout)?)
 }

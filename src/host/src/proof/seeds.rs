@@ -52,8 +52,21 @@ fn run(all: &[Scenario], seed: u64) {
     scenario.boots_wholly(&mut world, (last, &told));
 }
 
+/// Seeds that failed once, and what they taught.
+const REGRESSIONS: [u64; 2] = [
+    4_659, // A rename whose sync had failed was seen as done by the next try, and gone after a cut.
+    15_705, // The same for the link of a unit, which systemd then had not read at boot.
+];
+
 #[test]
-fn whatever_a_seed_does_to_a_host_it_ends_whole() {
+fn seeds_that_failed_once_stay_mended() {
+    let all = hosts();
+    for seed in REGRESSIONS {
+        run(&all, seed);
+    }
+}
+
+fn hosts() -> Vec<Scenario> {
     let mut all = scenarios();
     all.extend(
         [
@@ -64,6 +77,12 @@ fn whatever_a_seed_does_to_a_host_it_ends_whole() {
         ]
         .map(update_to),
     );
+    all
+}
+
+#[test]
+fn whatever_a_seed_does_to_a_host_it_ends_whole() {
+    let all = hosts();
     let seeds = match number("PUSH_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("PUSH_SEEDS").unwrap_or(SEEDS),

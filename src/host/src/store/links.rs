@@ -21,10 +21,23 @@ use crate::machine::{self, Access, Disk, Node, TEXT_BYTES_MAX};
 /// One live link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
+    /// What looks there.
+    pub reader: LinkReader,
     /// Where it points, whatever the generation.
     pub target: PathBuf,
     /// The file that it leads to, if it leads to a file: its place in the generation, and its access.
     pub file: Option<(PathBuf, Access)>,
+}
+
+/// Who looks at a live link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkReader {
+    /// systemd, when it reads its units; it takes no notice of a link that leads nowhere.
+    Systemd,
+    /// The processes of an app.
+    App,
+    /// Any program, at any time.
+    Anybody,
 }
 
 /// What is found in a link's place.
@@ -41,43 +54,44 @@ enum Found {
 pub fn links(layout: &Layout, manifest: &Manifest) -> BTreeMap<PathBuf, Link> {
     let (live, staged) = (layout.live(), layout.generation(manifest.generation));
     let mut all = BTreeMap::new();
-    for (name, unit) in manifest.units() {
-        let file = Some((staged.unit(name), Access::public_file()));
+    let mut add = |place, reader, target, file| {
         all.insert(
-            layout.unit(name),
+            place,
             Link {
-                target: live.unit(name),
+                reader,
+                target,
                 file,
             },
+        );
+    };
+    for (name, unit) in manifest.units() {
+        let file = Some((staged.unit(name), Access::public_file()));
+        add(
+            layout.unit(name),
+            LinkReader::Systemd,
+            live.unit(name),
+            file,
         );
         for target in &unit.wanted_by {
             let up = Path::new("..").join(name.as_str());
-            all.insert(
-                layout.wants(target, name),
-                Link {
-                    target: up,
-                    file: None,
-                },
-            );
+            add(layout.wants(target, name), LinkReader::Systemd, up, None);
         }
     }
     for name in manifest.apps().into_keys() {
-        all.insert(
+        add(
             layout.app_current(name),
-            Link {
-                target: live.app(name),
-                file: None,
-            },
+            LinkReader::App,
+            live.app(name),
+            None,
         );
     }
     for (path, file) in manifest.files() {
-        let file = Some((staged.file(path), access(file)));
-        all.insert(
+        let staged = Some((staged.file(path), access(file)));
+        add(
             layout.host(path),
-            Link {
-                target: live.file(path),
-                file,
-            },
+            LinkReader::Anybody,
+            live.file(path),
+            staged,
         );
     }
     all
@@ -108,18 +122,20 @@ pub fn occupied<M: Disk>(
 }
 
 /// Makes the links of a generation that are missing, and gives a second name to what will be
-/// adopted. Durable when it returns; nothing live changes by it.
+/// adopted. Durable when it returns; nothing live changes by it. Returns
+/// whether a link was missing.
 pub fn lay<M: Disk>(
     machine: &mut M,
     layout: &Layout,
     manifest: &Manifest,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let foreign = occupied(machine, layout, manifest)?;
     if !foreign.is_empty() {
         return Err(StoreError::Occupied(foreign));
     }
     // An original of an earlier transaction must not be taken for one of this.
     let mut changed = forget_hidden(machine, links(layout, manifest).keys())?;
+    let mut made = false;
     for (place, link) in links(layout, manifest) {
         match found(machine, &place, &link)? {
             Found::Nothing => {
@@ -128,6 +144,7 @@ pub fn lay<M: Disk>(
                     changed.insert(folder.to_owned());
                 }
                 machine.link(&link.target, &place)?;
+                made = true;
             }
             Found::Identical => {
                 machine.hard_link(&place, &Layout::original(&place))?;
@@ -136,7 +153,8 @@ pub fn lay<M: Disk>(
             Found::Ours | Found::Foreign => {}
         }
     }
-    sync(machine, &changed)
+    sync(machine, &changed)?;
+    Ok(made)
 }
 
 /// Puts links in the place of the files that are adopted; after the switch, when they lead to the
@@ -190,7 +208,7 @@ pub fn withdraw<M: Disk>(
     let kept = links(layout, kept);
     let mut changed = BTreeSet::new();
     for (place, link) in links(layout, gone) {
-        let only_gone = link.file.is_some() && !kept.contains_key(&place);
+        let only_gone = link.reader == LinkReader::Anybody && !kept.contains_key(&place);
         if only_gone && found(machine, &place, &link)? == Found::Ours {
             machine.rename(&place, &Layout::withdrawn(&place))?;
             changed.extend(place.parent().map(Path::to_owned));

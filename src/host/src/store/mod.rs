@@ -3,8 +3,9 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `mod` | reads and checks generations, and the link that names the one in effect |
+//! | `mod` | reads and checks generations, and says which one is in effect |
 //! | [`links`] | the constant live links through `/etc/push/current` |
+//! | [`switch`] | the renames of the link that names the generation in effect |
 //! | [`prune`] | removes what nothing needs any more |
 //!
 //! A new kind of declared thing gets its check in [`verify`] and, if it has a live path, its link in
@@ -26,6 +27,7 @@ use crate::machine::{Access, Disk, Node, Stat, TEXT_BYTES_MAX};
 
 pub mod links;
 pub mod prune;
+pub mod switch;
 
 /// Bits that let somebody else than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;

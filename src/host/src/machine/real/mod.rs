@@ -119,3 +119,123 @@ impl World for Real {
         let _ = writeln!(io::stderr(), "push-host: {what}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::real::process::Program;
+    use crate::machine::{Access, Disk as _, Node};
+
+    /// Files belong to whoever runs the test; as another user than root, ownership cannot be given.
+    fn scratch() -> Option<(tempfile::TempDir, Real)> {
+        let folder = tempfile::tempdir().unwrap();
+        let real = Real::new(Layout::new(folder.path()));
+        rustix::process::geteuid()
+            .is_root()
+            .then_some((folder, real))
+    }
+
+    #[test]
+    fn a_file_is_created_once_with_its_final_mode_and_through_no_link() {
+        let Some((folder, mut real)) = scratch() else {
+            return;
+        };
+        let (path, link) = (folder.path().join("file"), folder.path().join("link"));
+        let secret = Access {
+            mode: 0o400,
+            ..Access::private_file()
+        };
+        real.create(&path, b"content", &secret).unwrap();
+        let stat = real.stat(&path).unwrap().unwrap();
+        assert_eq!((stat.node, stat.mode, stat.names), (Node::File, 0o400, 1));
+        assert!(real.create(&path, b"again", &secret).is_err());
+        real.link(&path, &link).unwrap();
+        for refused in [
+            real.create(&link, b"x", &secret),
+            real.append(&link, b"x"),
+            real.truncate(&link, 0),
+            real.open(&link).map(drop),
+        ] {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(link.to_str().unwrap()), "{error}");
+        }
+        assert_eq!(real.read(&path, 100).unwrap(), b"content");
+        assert!(real.read(&path, 3).is_err());
+        assert!(real.read(folder.path(), 100).is_err());
+    }
+
+    #[test]
+    fn a_missing_path_is_nothing_and_a_folder_is_removed_without_following_links() {
+        let Some((folder, mut real)) = scratch() else {
+            return;
+        };
+        let (outside, inside) = (folder.path().join("outside"), folder.path().join("inside"));
+        real.folder(&inside, &Access::public_folder()).unwrap();
+        real.folder(&inside, &Access::public_folder()).unwrap();
+        real.create(&outside, b"", &Access::public_file()).unwrap();
+        real.link(&outside, &inside.join("link")).unwrap();
+        assert!(real.folder(&outside, &Access::public_folder()).is_err());
+        real.remove_folder(&inside).unwrap();
+        real.remove_folder(&inside).unwrap();
+        real.remove(&inside).unwrap();
+        assert!(real.stat(&outside).unwrap().is_some());
+        assert!(real.stat(&inside.join("x")).unwrap().is_none());
+        assert!(real.list(&inside).unwrap().is_empty());
+        assert!(real.read_link(&outside).unwrap().is_none());
+        real.reserve(&outside, 4096).unwrap();
+        assert_eq!(real.stat(&outside).unwrap().unwrap().bytes, 0);
+        real.sync(folder.path()).unwrap();
+        real.sync_all(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_goes_with_its_holder() {
+        let Some((folder, mut real)) = scratch() else {
+            return;
+        };
+        let path = folder.path().join("lock");
+        let held = real.lock(&path).unwrap();
+        assert!(held.is_some());
+        assert!(real.clone().lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(real.lock(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_is_sealed_to_the_host_key_opens_and_nothing_else_does() {
+        let Some((folder, mut real)) = scratch() else {
+            return;
+        };
+        let keys = folder.path().join("etc/ssh");
+        crate::machine::folders(&mut real, &keys, &Access::public_folder()).unwrap();
+        let key = keys.join("ssh_host_ed25519_key");
+        let argv = [
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-f",
+            key.to_str().unwrap(),
+        ];
+        Program::new(&argv, Duration::from_secs(30))
+            .succeed()
+            .unwrap();
+        let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+        let recipient: age::ssh::Recipient = public.parse().unwrap();
+        let sealed = age::encrypt(&recipient, b"hunter2").unwrap();
+        assert_eq!(real.unseal(&sealed).unwrap().as_slice(), b"hunter2");
+        for damaged in [&sealed[..sealed.len() - 1], &sealed[..20], b"hunter2", b""] {
+            let why = real.unseal(damaged).unwrap_err();
+            assert!(!why.contains("hunter2"), "{why}");
+        }
+        let other = age::x25519::Identity::generate();
+        let foreign = age::encrypt(&other.to_public(), b"x").unwrap();
+        assert!(real.unseal(&foreign).is_err());
+        let mut word = age::scrypt::Recipient::new("word".to_owned().into());
+        word.set_work_factor(2);
+        let by_word = age::encrypt(&word, b"x").unwrap();
+        assert!(real.unseal(&by_word).unwrap_err().contains("passphrase"));
+    }
+}
