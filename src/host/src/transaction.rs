@@ -29,7 +29,7 @@ use crate::evidence;
 use crate::journal::{self, Entry, Journal, JournalError};
 use crate::layout::Layout;
 use crate::lock::{self, LockError};
-use crate::machine::{Disk, Machine};
+use crate::machine::{Disk, Machine, World};
 use crate::progress::{self, Request};
 use crate::store::{self, StoreError, links, prune, switch};
 use crate::trial::{self, Setting};
@@ -243,9 +243,10 @@ fn holder<M: Machine>(machine: &M, request: &Request) -> Holder {
 }
 
 /// Both manifests, checked: what is not as push left it is neither switched to nor relied on for
-/// taking back.
-fn sides<M: Disk>(
-    machine: &M,
+/// taking back. A text of the generation in effect that somebody edited in place is said in the log and
+/// stops nothing: taking back brings back what was in effect, and no later push could ever begin.
+fn sides<M: Disk + World>(
+    machine: &mut M,
     layout: &Layout,
     about: &About,
 ) -> Result<(Manifest, Manifest), TransactionError> {
@@ -258,7 +259,9 @@ fn sides<M: Disk>(
     }
     let from = store::manifest(machine, layout, about.from)?;
     let to = store::manifest(machine, layout, about.to)?;
-    store::verify(machine, layout, &from)?;
+    for path in store::edited(machine, layout, &from)? {
+        machine.warn(&StoreError::Edited { path }.to_string());
+    }
     store::verify(machine, layout, &to)?;
     Ok((from, to))
 }

@@ -39,7 +39,13 @@ fn refused(change: impl Fn(&mut Simulated)) -> TransactionError {
 }
 
 fn is_tampered(error: &TransactionError) -> bool {
-    matches!(error, TransactionError::Store(StoreError::Tampered { .. }))
+    let by_us = |error: &StoreError| {
+        matches!(
+            error,
+            StoreError::Tampered { .. } | StoreError::Edited { .. }
+        )
+    };
+    matches!(error, TransactionError::Store(error) if by_us(error))
 }
 
 #[test]
@@ -52,7 +58,7 @@ fn a_generation_with_foreign_content_owner_mode_or_names_is_refused() {
     for (id, path) in [
         (2, "systemd/api.service"),
         (2, "manifest.json"),
-        (1, "nginx/api.conf"),
+        (1, "secrets/api/key-a.age"),
         (2, "files/etc/shared.conf"),
         (2, "secrets/api/key-b.age"),
         (2, "nftables/push.nft"),
@@ -79,6 +85,17 @@ fn a_generation_with_foreign_content_owner_mode_or_names_is_refused() {
         ] {
             assert!(is_tampered(&error), "{}: {error}", path.display());
         }
+    }
+}
+
+#[test]
+fn a_text_that_was_edited_while_in_effect_keeps_no_switch_from_beginning() {
+    let scenario = update();
+    for name in ["nginx/api.conf", "systemd/api.service"] {
+        let mut world = scenario.world.clone();
+        let path = generation(1, name);
+        machine::replace(&mut world, &path, b"edited", &Access::public_file()).unwrap();
+        assert_eq!(scenario.transact(&mut world).unwrap(), State::Committed);
     }
 }
 

@@ -181,7 +181,13 @@ pub fn prepare<M: Machine>(
     let Parts {
         trees, mut held, ..
     } = parts;
-    held.add(layout, &from);
+    for id in store::generations(machine, layout)? {
+        // Each holds all of its texts: where one was edited, another may still be right. A generation
+        // that cannot be read holds nothing.
+        if let Ok(manifest) = store::manifest(machine, layout, id) {
+            held.add(layout, &manifest);
+        }
+    }
     let build = to_build(machine, layout, &to, &trees)?;
     spool::visit(machine, layout)?;
     let mut prepared = Prepared {

@@ -86,7 +86,7 @@ pub fn texts<'a>(manifest: &'a Manifest, generation: &layout::Generation) -> Vec
 #[derive(Debug, Default)]
 pub struct Held {
     sent: BTreeMap<Digest, Vec<u8>>,
-    files: BTreeMap<Digest, PathBuf>,
+    files: BTreeMap<Digest, Vec<PathBuf>>,
 }
 
 impl Held {
@@ -109,8 +109,9 @@ impl Held {
     pub fn add(&mut self, layout: &Layout, manifest: &Manifest) {
         let generation = layout.generation(manifest.generation);
         let held = texts(manifest, &generation);
-        self.files
-            .extend(held.into_iter().map(|text| (text.digest, text.path)));
+        for text in held {
+            self.files.entry(text.digest).or_default().push(text.path);
+        }
     }
 
     /// How large all sent texts are together, in bytes.
@@ -123,13 +124,16 @@ impl Held {
         if let Some(sent) = self.sent.get(&digest) {
             return Ok(Some(sent.clone()));
         }
-        let Some(path) = self.files.get(&digest) else {
-            return Ok(None);
-        };
-        if machine.stat(path)?.is_none() {
-            return Ok(None);
+        for path in self.files.get(&digest).into_iter().flatten() {
+            if machine.stat(path)?.is_none() {
+                continue;
+            }
+            let text = machine.read(path, TEXT_BYTES_MAX)?;
+            // One that was edited in place may be as it was in another generation.
+            if Digest::of(&text) == digest {
+                return Ok(Some(text));
+            }
         }
-        let text = machine.read(path, TEXT_BYTES_MAX)?;
-        Ok((Digest::of(&text) == digest).then_some(text))
+        Ok(None)
     }
 }

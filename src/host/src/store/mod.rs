@@ -43,6 +43,12 @@ pub enum StoreError {
         /// How it differs.
         why: String,
     },
+    /// A declared text was changed in place, through its live link.
+    #[error("{} was edited on this host", path.display())]
+    Edited {
+        /// The first that was.
+        path: PathBuf,
+    },
     /// A later push wrote it.
     #[error("{} has the format {found}, and this push-host knows those up to {FORMAT}", path.display())]
     Later {
@@ -82,6 +88,7 @@ impl StoreError {
             Self::Tampered { .. } => {
                 "push again: it stages a new generation; look who else changes /etc/push on this host"
             }
+            Self::Edited { .. } => "push again: it stages a new generation with what is declared",
             Self::Later { .. } => "use the push that wrote it, or a later one",
             Self::Current { .. } => {
                 "see `ls -l /etc/push`; set the link to a generation of /etc/push/generations by hand"
@@ -194,21 +201,27 @@ pub fn verify<M: Disk>(
     layout: &Layout,
     manifest: &Manifest,
 ) -> Result<(), StoreError> {
+    match edited(machine, layout, manifest)?.into_iter().next() {
+        None => Ok(()),
+        Some(path) => Err(StoreError::Edited { path }),
+    }
+}
+
+/// The same for a generation that is in effect, whose texts are reached through live links: those that
+/// were edited in place are named and are no error. It works with them, and could be brought back.
+pub fn edited<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<Vec<PathBuf>, StoreError> {
     if manifest.generation.is_none() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let generation = layout.generation(manifest.generation);
+    let mut edited = Vec::new();
     for text in texts(&generation, manifest) {
-        match &text.access {
-            Some(access) => check_declared(machine, &text.path, access)?,
-            None => check(machine, &text.path, Node::File)?,
-        }
-        if Digest::of(machine.read(&text.path, TEXT_BYTES_MAX)?) != text.digest {
-            let why = "its content differs".to_owned();
-            return Err(StoreError::Tampered {
-                path: text.path,
-                why,
-            });
+        if is_edited(machine, &text)? {
+            edited.push(text.path);
         }
     }
     for (name, app) in manifest.apps() {
@@ -220,7 +233,25 @@ pub fn verify<M: Disk>(
             return Err(StoreError::Tampered { path: link, why });
         }
     }
-    Ok(())
+    Ok(edited)
+}
+
+fn is_edited<M: Disk>(machine: &M, text: &Text) -> Result<bool, StoreError> {
+    let has_access = match &text.access {
+        Some(access) => has_declared_access(machine, &text.path, access)?,
+        None => {
+            check(machine, &text.path, Node::File)?;
+            true
+        }
+    };
+    let is_same = Digest::of(machine.read(&text.path, TEXT_BYTES_MAX)?) == text.digest;
+    if !is_same && text.kind == Kind::Sealed {
+        // It could not be opened when the generation had to come back.
+        let why = "its content differs".to_owned();
+        let path = text.path.clone();
+        return Err(StoreError::Tampered { path, why });
+    }
+    Ok(!is_same || !has_access)
 }
 
 /// A file that a generation must hold.
@@ -229,6 +260,14 @@ struct Text {
     digest: Digest,
     /// Its declared access; `None` for what is root's own.
     access: Option<Access>,
+    kind: Kind,
+}
+
+/// Whether a text means something when it is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Sealed,
 }
 
 fn texts(generation: &Generation, manifest: &Manifest) -> Vec<Text> {
@@ -236,6 +275,7 @@ fn texts(generation: &Generation, manifest: &Manifest) -> Vec<Text> {
         path,
         digest,
         access: None,
+        kind: Kind::Plain,
     };
     let units = manifest
         .units()
@@ -248,7 +288,10 @@ fn texts(generation: &Generation, manifest: &Manifest) -> Vec<Text> {
     let secrets = manifest
         .secrets()
         .into_iter()
-        .map(|((app, name), secret)| roots(generation.sealed(app, name), secret.sealed));
+        .map(|((app, name), secret)| Text {
+            kind: Kind::Sealed,
+            ..roots(generation.sealed(app, name), secret.sealed)
+        });
     let firewall = manifest
         .nftables()
         .map(|text| roots(generation.firewall(), Digest::of(text)));
@@ -256,6 +299,7 @@ fn texts(generation: &Generation, manifest: &Manifest) -> Vec<Text> {
         path: generation.file(path),
         digest: file.digest,
         access: Some(links::access(file)),
+        kind: Kind::Plain,
     });
     units
         .chain(sites)
@@ -285,20 +329,14 @@ fn check<M: Disk>(machine: &M, path: &Path, wanted: Node) -> Result<(), StoreErr
     Ok(())
 }
 
-/// A declared file has the owner and mode that were declared for it.
-fn check_declared<M: Disk>(machine: &M, path: &Path, access: &Access) -> Result<(), StoreError> {
+/// Whether a declared file has the owner and mode that were declared for it.
+fn has_declared_access<M: Disk>(
+    machine: &M,
+    path: &Path,
+    access: &Access,
+) -> Result<bool, StoreError> {
     let found = kind(machine, path, Node::File)?;
-    if found.mode == access.mode && (found.uid, found.gid) == machine.ids(access)? {
-        return Ok(());
-    }
-    let why = format!(
-        "its mode is {:o}, its owner {}:{}",
-        found.mode, found.uid, found.gid
-    );
-    Err(StoreError::Tampered {
-        path: path.to_owned(),
-        why,
-    })
+    Ok(found.mode == access.mode && (found.uid, found.gid) == machine.ids(access)?)
 }
 
 fn kind<M: Disk>(machine: &M, path: &Path, wanted: Node) -> Result<Stat, StoreError> {
