@@ -23,7 +23,8 @@ use crate::store::{self, StoreError};
 use crate::transaction::{self, Since, TransactionError};
 
 /// The unit that runs [`recover`] at boot. Everything that could read what a generation declares
-/// comes after it; it waits for nothing but the disk and `/run`.
+/// comes after it; it waits for nothing but the disk, `/run`, and the system's own firewall: Debian's
+/// `nftables.service` begins with `flush ruleset`, and would take push's table with it.
 pub const UNIT: &str = "\
 # Written by push-host.
 [Unit]
@@ -31,8 +32,8 @@ Description=Take back or finish what push was doing when this host went down
 Documentation=man:systemd.unit(5)
 DefaultDependencies=no
 RequiresMountsFor=/etc/push /var/lib/push /srv /run
-After=local-fs.target systemd-remount-fs.service
-Before=basic.target sysinit.target network-pre.target nftables.service systemd-sysctl.service nginx.service ssh.service shutdown.target
+After=local-fs.target systemd-remount-fs.service nftables.service
+Before=basic.target sysinit.target network-pre.target systemd-sysctl.service nginx.service ssh.service shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
 ConditionPathExists=/var/lib/push/journal
