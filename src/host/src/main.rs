@@ -41,8 +41,7 @@ const IN_DOUBT: u8 = 6;
 const NOT_ROOT: u8 = 77;
 
 fn main() -> ExitCode {
-    // Files are created with their final mode, whatever the caller's mask says.
-    rustix::process::umask(rustix::fs::Mode::empty());
+    guard();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
@@ -69,6 +68,24 @@ fn main() -> ExitCode {
             let _ = io::stderr().write_all(USAGE.as_bytes());
             ExitCode::from(USED_WRONGLY)
         }
+    }
+}
+
+/// Makes this process what it has to be whoever started it. What push-host itself creates has its
+/// final mode in any case; the mask is for the programs that it runs, an app's own health command among
+/// them. Opened secrets are in its memory for moments, so no core dump of it may reach a disk.
+fn guard() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    let nothing = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // Lowering a limit of one's own is always allowed: setrlimit(2), PR_SET_DUMPABLE of prctl(2).
+    let guarded = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .and_then(|()| setrlimit(Resource::Core, nothing));
+    if let Err(error) = guarded {
+        let _ = writeln!(io::stderr(), "push-host: core dumps stay possible: {error}");
     }
 }
 

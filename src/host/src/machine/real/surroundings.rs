@@ -91,7 +91,7 @@ pub(super) fn nearly_full(layout: &Layout) -> Vec<String> {
     found
 }
 
-/// The paths below `folder` that a process runs from, works in or has mapped. A process that ends
+/// The paths below `folder` that a process runs from, works in, has for its root or has mapped. A process that ends
 /// while it is looked at is not an error.
 pub(super) fn in_use(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let mut used = BTreeSet::new();
@@ -106,7 +106,7 @@ pub(super) fn in_use(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
             continue;
         }
         used.extend(
-            ["exe", "cwd"]
+            ["exe", "cwd", "root"]
                 .iter()
                 .filter_map(|link| fs::read_link(process.join(link)).ok()),
         );
