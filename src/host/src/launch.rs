@@ -15,9 +15,9 @@ const UNIT: &str = "push-transaction.service";
 /// How long systemd has to start it.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long a transaction may take in all. Effects, health and confirmation have limits of their own
-/// far below; this one is for a push-host that hangs.
-const RUN_WITHIN: &str = "RuntimeMaxSec=6h";
+/// How long a transaction may take in all. Health and confirmation have limits of their own, of a day
+/// at most, and run side by side; this one is for a push-host that hangs.
+const RUN_WITHIN: &str = "RuntimeMaxSec=30h";
 
 /// What else the unit is: nearly the last to be killed when memory runs out, heard in the host's log
 /// only, and asked before it is killed. One that is killed all the same is taken up by recovery.
@@ -84,6 +84,8 @@ mod tests {
             argv[end + 1..],
             ["/usr/local/lib/push/push-host", "transact", "t1"]
         );
+        // Longer than a health check may take: a day, as inventories go.
+        assert!(argv[..end].contains(&"--property=RuntimeMaxSec=30h".to_owned()));
         assert!(
             argv[..end]
                 .iter()

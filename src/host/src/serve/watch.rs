@@ -35,7 +35,7 @@ const DOUBTS_MAX: u32 = 3;
 const PROGRESS_BYTES_MAX: u64 = 8 << 20;
 
 /// The longest wait for one transaction in milliseconds. Its own limits end it long before.
-const WATCH_MS_MAX: u64 = 24 * 3600 * 1000;
+const WATCH_MS_MAX: u64 = 31 * 3600 * 1000;
 
 /// Why a transaction cannot be asked anything.
 #[derive(Debug, thiserror::Error)]
