@@ -6,18 +6,17 @@ use std::io;
 use push_wire::digest::Digest;
 
 use crate::layout::Layout;
-use crate::machine::{self, Access, Disk};
+use crate::lock;
+use crate::machine::{self, Access, Clock, Disk};
 
 /// The key's size in bytes.
 const KEY_BYTES: usize = 32;
 
 /// The key in hexadecimal; made when it is asked for first, and never again.
-pub fn key<M: Disk>(machine: &mut M, layout: &Layout) -> io::Result<String> {
+pub fn key<M: Disk + Clock>(machine: &mut M, layout: &Layout) -> io::Result<String> {
     let path = layout.fingerprint_key();
     if machine.stat(&path)?.is_none() {
-        machine::folders(machine, &layout.state(), &Access::private_folder())?;
-        machine::replace(machine, &path, &random()?, &Access::private_file())?;
-        machine.sync(&layout.state())?;
+        make(machine, layout)?;
     }
     let bytes = machine.read(&path, KEY_BYTES as u64)?;
     match <[u8; KEY_BYTES]>::try_from(bytes) {
@@ -28,6 +27,18 @@ pub fn key<M: Disk>(machine: &mut M, layout: &Layout) -> io::Result<String> {
             path.display()
         ))),
     }
+}
+
+/// Makes the key, unless another session was faster: each would otherwise tell its operator its own.
+fn make<M: Disk + Clock>(machine: &mut M, layout: &Layout) -> io::Result<()> {
+    let _alone = lock::take_briefly(machine, layout)?;
+    let path = layout.fingerprint_key();
+    if machine.stat(&path)?.is_some() {
+        return Ok(());
+    }
+    machine::folders(machine, &layout.state(), &Access::private_folder())?;
+    machine::replace(machine, &path, &random()?, &Access::private_file())?;
+    machine.sync(&layout.state())
 }
 
 /// Bytes that nobody can guess.

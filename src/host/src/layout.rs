@@ -220,6 +220,12 @@ impl Layout {
         self.at("/run/push/lock")
     }
 
+    /// The lock of what is made once for all sessions: push-host itself, the key of fingerprints. Held
+    /// for moments, and never by a transaction.
+    pub fn brief_lock(&self) -> PathBuf {
+        self.at("/run/push/brief-lock")
+    }
+
     /// Who holds the lock, in words.
     pub fn holder(&self) -> PathBuf {
         self.at("/run/push/holder")

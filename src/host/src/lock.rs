@@ -21,6 +21,9 @@ const TRIES: u32 = 25;
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How often the brief lock is tried to be taken: ten seconds in all, for what takes well under one.
+const BRIEF_TRIES: u32 = 500;
+
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -72,6 +75,22 @@ pub fn take<M: Disk + Clock>(
     let lock = Lock { _held: held };
     lock.tell(machine, layout, holder)?;
     Ok(lock)
+}
+
+/// Waits for the lock of what is made once for all sessions, and takes it. Two operators may come to a
+/// host at the same time before either has the lock of a push.
+pub fn take_briefly<M: Disk + Clock>(machine: &mut M, layout: &Layout) -> std::io::Result<Held> {
+    machine::folders(machine, &layout.run(), &Access::public_folder())?;
+    for _ in 0..BRIEF_TRIES {
+        if let Some(held) = machine.lock(&layout.brief_lock())? {
+            return Ok(held);
+        }
+        machine.sleep(PAUSE);
+    }
+    Err(std::io::Error::other(format!(
+        "{} has been held by another push-host for too long; see `fuser -v` on it",
+        layout.brief_lock().display()
+    )))
 }
 
 impl Lock {

@@ -277,9 +277,17 @@ pub fn replace<M: Disk + ?Sized>(
 ) -> io::Result<()> {
     let new = beside(path);
     machine.remove(&new)?;
-    machine.create(&new, content, access)?;
-    machine.sync(&new)?;
-    machine.rename(&new, path)
+    let replaced = machine
+        .create(&new, content, access)
+        .and_then(|()| machine.sync(&new))
+        .and_then(|()| machine.rename(&new, path));
+    if replaced.is_err() {
+        // Half of it would keep a full disk full. The first error says what is wrong.
+        if let Err(error) = machine.remove(&new) {
+            return Err(replaced.err().unwrap_or(error));
+        }
+    }
+    replaced
 }
 
 /// Makes a link in place of whatever is at `path`, whole or not at all. Nothing is synced.

@@ -14,6 +14,14 @@ use push_wire::message::{Reply, Request};
 /// How many frames may wait to be worked on: a few pieces of content, so a bounded few megabytes.
 const WAITING_MAX: usize = 8;
 
+/// The longest pause between two pieces of content. Whoever sends them has them at hand; a laptop that
+/// vanished without a word must not keep the lock.
+const CONTENT_WITHIN: Duration = Duration::from_secs(300);
+
+/// The longest pause between an answer and the next request: the waves before this host's own may each
+/// take as long as the longest health check, a day.
+const REQUEST_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Why nothing more can be said.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
@@ -53,15 +61,19 @@ impl<W: Write> Channel<W> {
 
     /// Waits for the next request.
     pub fn request(&mut self) -> Result<Request, ChannelError> {
-        match self.incoming.recv().unwrap_or(Err(ChannelError::Gone))? {
-            Incoming::Request(request) => Ok(*request),
-            Incoming::Content(_) => Err(ChannelError::OutOfTurn("content that nobody announced")),
-        }
+        // Whoever says nothing for so long has gone, whatever the connection seems to be.
+        self.request_within(REQUEST_WITHIN)?
+            .ok_or(ChannelError::Gone)
     }
 
     /// Waits for the next piece of content.
     pub fn content(&mut self) -> Result<Vec<u8>, ChannelError> {
-        match self.incoming.recv().unwrap_or(Err(ChannelError::Gone))? {
+        self.content_within(CONTENT_WITHIN)
+    }
+
+    fn content_within(&mut self, time: Duration) -> Result<Vec<u8>, ChannelError> {
+        let incoming = self.incoming.recv_timeout(time);
+        match incoming.unwrap_or(Err(ChannelError::Gone))? {
             Incoming::Content(bytes) => Ok(bytes),
             Incoming::Request(_) => Err(ChannelError::OutOfTurn("a request inside of content")),
         }
@@ -176,6 +188,24 @@ mod tests {
             let found = channel(whole[..cut].to_vec()).request();
             assert!(matches!(found, Err(ChannelError::Gone)), "cut at {cut}");
         }
+    }
+
+    /// An operator's side that keeps the connection open and says nothing.
+    struct Silent;
+
+    impl Read for Silent {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    #[test]
+    fn an_operator_who_vanished_in_the_middle_of_content_is_not_waited_for_for_ever() {
+        let mut channel = Channel::new(Silent, Vec::new());
+        let found = channel.content_within(Duration::from_millis(20));
+        assert!(matches!(found, Err(ChannelError::Gone)), "{found:?}");
     }
 
     #[test]

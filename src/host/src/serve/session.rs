@@ -2,7 +2,7 @@
 //! with something missing, or a staged one. The lock is held from staging until the transaction has
 //! been handed over, and goes with this process.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use push_wire::facts::Facts;
@@ -16,6 +16,7 @@ use crate::layout::Layout;
 use crate::lock::{self, Lock, LockError};
 use crate::machine::Machine;
 use crate::progress;
+use crate::spool;
 use crate::stage::{self, Asked, Prepared};
 use crate::{journal, status};
 
@@ -229,7 +230,7 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         }
         let reply = Reply::Missing {
             files: prepared.missing.keys().copied().collect(),
-            partial: crate::spool::partial(self.machine, self.layout)?,
+            partial: spool::partial(self.machine, self.layout)?,
         };
         self.holds = Holds::Missing(held, Box::new(prepared));
         Ok(reply)
@@ -272,10 +273,38 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         if pack.1 > prepared.pack_bytes_max() {
             return Err(protocol("a pack that is larger than what is missing"));
         }
-        let to = (&mut *self.machine, self.layout);
-        let path = transfer::pack(to, &mut self.channel, pack, offset)?;
-        prepared.receive(self.machine, self.layout, &path)?;
+        self.receive(&mut prepared, pack, offset)?;
         self.finish(held, *prepared)
+    }
+
+    fn receive(
+        &mut self,
+        prepared: &mut Prepared,
+        pack: (push_wire::digest::Digest, u64),
+        offset: u64,
+    ) -> Result<(), Stop> {
+        let to = (&mut *self.machine, self.layout);
+        let path = match transfer::pack(to, &mut self.channel, pack, offset) {
+            Err(transfer::TransferError::Disk(error)) => return Err(self.let_go(error).into()),
+            other => other?,
+        };
+        match prepared.receive(self.machine, self.layout, &path) {
+            Err(stage::Error::Disk(error)) => Err(self.let_go(error).into()),
+            other => Ok(other?),
+        }
+    }
+
+    /// What was uploaded in vain must not keep a full disk full. After any other failure it stays, to
+    /// be gone on with.
+    fn let_go(&mut self, error: std::io::Error) -> std::io::Error {
+        let is_full = matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        );
+        if is_full && let Err(error) = spool::clear(self.machine, self.layout) {
+            self.machine.warn(&error.to_string());
+        }
+        error
     }
 
     fn finish(&mut self, mut held: Held, prepared: Prepared) -> Result<Reply, Stop> {

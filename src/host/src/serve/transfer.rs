@@ -10,6 +10,7 @@ use push_wire::message::Refusal;
 
 use super::channel::{Channel, ChannelError};
 use crate::layout::Layout;
+use crate::lock;
 use crate::machine::{self, Access, Machine};
 use crate::spool::{Pack, PackError};
 
@@ -93,6 +94,8 @@ pub fn upgrade<M: Machine, W: Write>(
     if unpacked.is_err() || Digest::of(&program) != digest {
         return Err(corrupt("is not what its digest says"));
     }
+    // Two operators with the same new push may come at the same time.
+    let _alone = lock::take_briefly(machine, layout)?;
     let path = layout.program();
     let folder = path.parent().unwrap_or(&path);
     machine::folders(machine, folder, &Access::public_folder())?;
