@@ -1,0 +1,145 @@
+//! What other programs on a host, and a hard day, do to push: its folders, its memory, its disk.
+
+use std::time::Duration;
+
+use push::rehearse::{Disk, Filesystem, HostSpec, RehearsalHost, Suite};
+use push_tests::lab::{Lab, SHOP, eventually};
+
+const SHORT: Duration = Duration::from_secs(30);
+
+fn said(host: &RehearsalHost, argv: &[&str]) -> String {
+    host.succeed(argv).unwrap().trim().to_owned()
+}
+
+#[test]
+fn push_host_leaves_no_core_dump_and_gives_nobody_files_to_write_to() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    lab.environment("prod", "project = \"shop\"", SHOP_BARE);
+    lab.push(&["prod", "--yes"]).exits(0);
+    let script = "sleep 5 | /usr/local/lib/push/push-host serve >/dev/null & sleep 2; \
+                  cd /proc/$(pgrep -x push-host) && cat status limits; wait";
+    let found = said(lab.host("web1"), &["sh", "-c", script]);
+    let line = |start: &str| {
+        let mut lines = found.lines().filter(|line| line.starts_with(start));
+        let words = lines.next().unwrap_or_default().split_whitespace();
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(line("Umask:"), ["Umask:", "0022"]);
+    assert_eq!(line("Max core file size")[4..6], ["0", "0"]);
+}
+
+/// As little as there is to push.
+const SHOP_BARE: &str = "[apps.api]\non = \"web\"\nsource = \"bin/api\"\n";
+
+#[test]
+fn a_spool_that_has_no_room_is_told_and_left_empty() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    lab.environment("prod", "project = \"shop\"", SHOP_BARE);
+    lab.push(&["prod", "--yes"]).exits(0);
+    let host = lab.host("web1");
+    // Smaller than what comes, on a disk of its own, so that no look beforehand can tell.
+    let spool = "/var/lib/push/spool";
+    host.succeed(&["mkdir", "-p", spool]).unwrap();
+    host.succeed(&["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", spool])
+        .unwrap();
+    let mut program = std::fs::read(lab.path("bin/api")).unwrap();
+    program.extend(b"another build");
+    lab.app("api", &program);
+    let refused = lab.push(&["prod", "--yes"]);
+    assert_ne!(refused.code(), 0);
+    refused.says("No space left");
+    assert_eq!(said(host, &["find", spool, "-type", "f"]), "");
+    let link = said(host, &["readlink", "/etc/push/current"]);
+    assert_eq!(link, "generations/1");
+    host.succeed(&["umount", spool]).unwrap();
+    lab.push(&["prod", "--yes"]).exits(0);
+}
+
+#[test]
+fn the_firewall_outlives_a_boot_at_which_the_system_loads_its_own() {
+    let specs = [
+        HostSpec::named("web1"),
+        HostSpec::named("web2").suite(Suite::Trixie),
+    ];
+    let Some(lab) = Lab::boot(&specs) else {
+        return;
+    };
+    lab.shop("[firewall]\nallow = [\"http\"]\n");
+    lab.push(&["prod", "--yes"]).exits(0);
+    for host in lab.fleet.hosts() {
+        // Debian's own begins with `flush ruleset`.
+        let own = said(host, &["cat", "/etc/nftables.conf"]);
+        assert!(own.contains("flush ruleset"), "{own}");
+        host.succeed(&["systemctl", "enable", "nftables.service"])
+            .unwrap();
+        host.reboot().unwrap();
+        eventually("the boot", SHORT, || {
+            let ended = ["systemctl", "is-system-running"];
+            host.run(&ended).unwrap().stdout.trim() == "running"
+        });
+        let table = said(host, &["nft", "list", "table", "inet", "push"]);
+        assert!(table.contains("tcp dport 80 accept"), "{table}");
+        let log = said(host, &["journalctl", "-b", "--no-pager", "-o", "cat"]);
+        assert!(!log.contains("ordering cycle"), "{}", host.name());
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told_and_what_was_uploaded_in_vain_goes() {
+    let disk = Disk::Loop {
+        filesystem: Filesystem::Ext4,
+        size_mib: 400,
+    };
+    let Some(lab) = Lab::boot(&[HostSpec::named("web1").disk(disk)]) else {
+        return;
+    };
+    lab.shop("");
+    lab.push(&["prod", "--yes"]).exits(0);
+    let host = lab.host("web1");
+    let free = ["sh", "-c", "df --output=avail -k / | tail -n 1"];
+    let before: u64 = said(host, &free).parse().unwrap();
+    // All but 8 MiB: less than what is kept in reserve.
+    let fill = format!("dd if=/dev/zero of=/filled bs=1024 count={}", before - 8192);
+    host.succeed(&["sh", "-c", &fill]).unwrap();
+    lab.environment(
+        "prod",
+        "project = \"shop\"",
+        &SHOP.replace("{{ host.name }}", "second"),
+    );
+    assert_ne!(lab.push(&["prod", "--yes"]).code(), 0);
+    let link = said(host, &["readlink", "/etc/push/current"]);
+    assert_eq!(link, "generations/1");
+    host.succeed(&["systemctl", "is-active", "api.service"])
+        .unwrap();
+    host.succeed(&["rm", "/filled"]).unwrap();
+    lab.push(&["prod", "--yes"]).exits(0);
+}
+
+#[test]
+fn somebody_who_edits_a_pushed_file_in_place_does_not_stop_the_next_push() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let file = |text: &str| format!("\n[files.\"/etc/shop.conf\"]\ncontent = \"{text}\\n\"\n");
+    lab.shop(&file("one"));
+    lab.push(&["prod", "--yes"]).exits(0);
+    let code = |region: &str| SHOP.replace("{{ host.name }}", region);
+    let push = |region: &str, text: &str| {
+        let rest = format!("{}{}", code(region), file(text));
+        lab.environment("prod", "project = \"shop\"", &rest);
+        lab.push(&["prod", "--yes"]).exits(0);
+    };
+    push("second", "one");
+    let host = lab.host("web1");
+    let edit = ["sh", "-c", "echo edited >> /etc/shop.conf; chmod g+w /etc/shop.conf"];
+    // Where it stays as declared, it is declared anew; where another is declared, that is.
+    for text in ["one", "two"] {
+        host.succeed(&edit).unwrap();
+        push(&format!("with-{text}"), text);
+        assert_eq!(said(host, &["cat", "/etc/shop.conf"]), text);
+    }
+}
