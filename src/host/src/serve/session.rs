@@ -239,13 +239,17 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
     /// Takes the lock. A transaction whose verdict is in still tidies up for a moment; that is waited
     /// for, and nothing else is.
     fn take(&mut self, holder: &Holder) -> Result<Held, Stop> {
+        // Asked on both sides of the try: a transaction that ends just after it is not a holder.
+        let mut tidied = watch::is_tidying((&mut *self.machine, self.layout))?;
         let mut taken = self.try_take(holder);
         for _ in 0..TIDY_TRIES {
             let is_locked = matches!(&taken, Err(Stop::Refused(Refusal::Locked(_))));
-            if !is_locked || !watch::is_tidying((&mut *self.machine, self.layout))? {
+            let tidies = is_locked && watch::is_tidying((&mut *self.machine, self.layout))?;
+            if !is_locked || !(tidied || tidies) {
                 break;
             }
             self.machine.sleep(TIDY_PAUSE);
+            tidied = tidies;
             taken = self.try_take(holder);
         }
         taken
