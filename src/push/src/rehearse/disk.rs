@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, IoExt};
@@ -63,6 +63,7 @@ impl Disk {
         for path in [folder.disk(), folder.root()] {
             fs::create_dir_all(&path).doing("making", &path)?;
         }
+        share(&folder.0)?;
         match self {
             Self::Overlay => Ok(()),
             Self::Loop {
@@ -121,6 +122,16 @@ impl Disk {
                 .map(drop),
         }
     }
+}
+
+/// Makes a folder one in which an unmount is also one in every copy of it. Each container that
+/// boots begins with a copy of all mounts of the laptop and hides them without letting go: a file
+/// system whose power was cut would stay, dead, for as long as some other host is up. systemd has
+/// `/` shared, which would do; containers and minimal systems do not.
+fn share(folder: &Path) -> Result<(), Error> {
+    rustix::mount::mount_bind(folder, folder).doing("mounting on itself", folder)?;
+    rustix::mount::mount_change(folder, MountPropagationFlags::SHARED)
+        .doing("sharing the mounts below", folder)
 }
 
 /// Overlay splits its options at commas and layers at colons, unless a backslash precedes them.

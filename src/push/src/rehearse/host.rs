@@ -416,6 +416,7 @@ pub(super) fn dismantle(fleet: FleetNumber, index: u8, folder: &HostFolder) -> V
         network::disconnect(fleet, index),
         mounts::unmount(&folder.root()),
         mounts::unmount(&folder.disk()),
+        mounts::unmount(&folder.0),
         mounts::remove(&folder.0),
     ]
     .into_iter()
