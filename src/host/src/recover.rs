@@ -25,6 +25,10 @@ use crate::transaction::{self, Since, TransactionError};
 /// The unit that runs [`recover`] at boot. Everything that could read what a generation declares
 /// comes after it; it waits for nothing but the disk, `/run`, and the system's own firewall: Debian's
 /// `nftables.service` begins with `flush ruleset`, and would take push's table with it.
+///
+/// Every start of any service wants `sysinit.target` and what that wants, and would run this again
+/// in the midst of a transaction, before the service: so it stays active once it has run, and runs
+/// only while `/run` does not hold the lock yet, which is before the first push-host of a boot.
 pub const UNIT: &str = "\
 # Written by push-host.
 [Unit]
@@ -37,9 +41,11 @@ Before=basic.target sysinit.target network-pre.target systemd-sysctl.service ngi
 Wants=network-pre.target
 Conflicts=shutdown.target
 ConditionPathExists=/var/lib/push/journal
+ConditionPathExists=!/run/push/lock
 
 [Service]
 Type=oneshot
+RemainAfterExit=yes
 ExecStart=/usr/local/lib/push/push-host recover
 TimeoutStartSec=120
 
