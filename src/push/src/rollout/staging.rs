@@ -17,6 +17,13 @@ use crate::event::{Obstacle, ObstacleKind, Outcome, Step};
 /// How often a host is staged again on a new connection after the last one was lost.
 pub const CONNECTIONS_MAX: u32 = 3;
 
+/// How often a host that was lost is called until it answers: its sshd may just be restarting, or
+/// the host booting.
+const CALLS_MAX: u32 = 5;
+
+/// The pause before such a call is repeated; it doubles.
+const CALL_PAUSE: Duration = Duration::from_millis(500);
+
 /// How often one staging may ask for contents: once, and once more after some did not arrive whole.
 pub const PACKS_MAX: u32 = 2;
 
@@ -115,6 +122,16 @@ async fn call_again(contact: &mut Contact, error: Error, lost: u32) -> Result<()
     contact
         .access
         .tell(&contact.host, Step::Reconnecting { attempt, why });
+    let mut pause = CALL_PAUSE;
+    for _ in 1..CALLS_MAX {
+        match contact.renew().await {
+            Ok(()) => return Ok(()),
+            // Somebody answered: asking again makes it no better, and sshd punishes who insists.
+            Err(error) if !error.is_lost() => return Err(before_switch(&error)),
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause *= 2;
+    }
     contact.renew().await.map_err(|error| before_switch(&error))
 }
 
