@@ -106,7 +106,11 @@ fn test_name() -> String {
     std::thread::current().name().unwrap_or("a test").to_owned()
 }
 
-fn say(line: &str) {
+/// Says something past the harness, which shows nothing of a test that passes.
+///
+/// # Panics
+/// When standard error is closed.
+pub fn say(line: &str) {
     // Not `eprintln!`: the harness swallows that of tests that pass.
     let mut stderr = std::io::stderr();
     writeln!(stderr, "{line}").unwrap();

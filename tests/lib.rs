@@ -6,8 +6,10 @@
 //! | [`lab`] | a project folder beside a fleet, and `push` run in it |
 //! | [`relay`] | a TCP relay on loopback that can stall or cut a connection |
 //! | [`sshd`] | real SSH servers on loopback, with keys of their own |
+//! | [`witness`] | what a host is found to be, looked at from outside |
 
 pub mod hosts;
 pub mod lab;
 pub mod relay;
 pub mod sshd;
+pub mod witness;
