@@ -135,7 +135,11 @@ fn somebody_who_edits_a_pushed_file_in_place_does_not_stop_the_next_push() {
     };
     push("second", "one");
     let host = lab.host("web1");
-    let edit = ["sh", "-c", "echo edited >> /etc/shop.conf; chmod g+w /etc/shop.conf"];
+    let edit = [
+        "sh",
+        "-c",
+        "echo edited >> /etc/shop.conf; chmod g+w /etc/shop.conf",
+    ];
     // Where it stays as declared, it is declared anew; where another is declared, that is.
     for text in ["one", "two"] {
         host.succeed(&edit).unwrap();

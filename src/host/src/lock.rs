@@ -16,7 +16,7 @@ use crate::machine::{self, Access, Clock, Disk, Held};
 const HOLDER_BYTES_MAX: u64 = 64 << 10;
 
 /// How often the lock is tried to be taken.
-const TRIES: u32 = 25;
+const TRIES: u32 = 500;
 
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -237,12 +237,11 @@ pub fn edited<M: Disk>(
 }
 
 fn is_edited<M: Disk>(machine: &M, text: &Text) -> Result<bool, StoreError> {
-    let has_access = match &text.access {
-        Some(access) => has_declared_access(machine, &text.path, access)?,
-        None => {
-            check(machine, &text.path, Node::File)?;
-            true
-        }
+    let has_access = if let Some(access) = &text.access {
+        has_declared_access(machine, &text.path, access)?
+    } else {
+        check(machine, &text.path, Node::File)?;
+        true
     };
     let is_same = Digest::of(machine.read(&text.path, TEXT_BYTES_MAX)?) == text.digest;
     if !is_same && text.kind == Kind::Sealed {
