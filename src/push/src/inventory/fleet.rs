@@ -61,12 +61,6 @@ impl Protection {
 pub struct Ssh {
     /// The longest time from the first packet to a working connection.
     pub connect_timeout: Duration,
-    /// How often a silent connection is asked whether it is still there.
-    pub keepalive: Duration,
-    /// How many hosts may be connecting at once.
-    pub connecting_max: u32,
-    /// The certificate authorities whose host certificates are believed.
-    pub host_authorities: Vec<HostKey>,
 }
 
 /// One machine.

@@ -61,15 +61,8 @@ pub struct Ssh {
     pub identity: Option<String>,
     /// The machines to go through, first to last: hosts of this inventory, or user@address:port.
     pub jump: Option<OneOrMany>,
-    /// Certificate authorities whose host certificates are believed, as public key lines.
-    pub host_authorities: Option<OneOrMany>,
     /// The longest time to a working connection ("10s").
     pub connect_timeout: Option<String>,
-    /// How often a silent connection is asked whether it is still there ("10s").
-    pub keepalive: Option<String>,
-    /// How many hosts may be connecting at once (16).
-    #[schemars(range(min = 1, max = 256))]
-    pub connecting_max: Option<u32>,
 }
 
 /// How sealed secrets are opened on this machine.

@@ -13,12 +13,6 @@ use crate::name::{HostName, LoginName};
 /// How long a connection may take to work.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a silent connection is asked whether it is there.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-
-/// How many hosts may be connecting at once.
-const CONNECTING_MAX: u32 = 16;
-
 /// The most machines to go through.
 const JUMPS_MAX: usize = 4;
 
@@ -37,9 +31,6 @@ impl<'a> Resolver<'a> {
                 raw.connect_timeout.as_ref(),
                 CONNECT_TIMEOUT,
             ),
-            keepalive: self.some_duration(&at.key("keepalive"), raw.keepalive.as_ref(), KEEPALIVE),
-            connecting_max: raw.connecting_max.unwrap_or(CONNECTING_MAX),
-            host_authorities: self.list(&at.key("host_authorities"), raw.host_authorities.as_ref()),
         }
     }
 
@@ -240,10 +231,7 @@ static EMPTY: raw::Ssh = raw::Ssh {
     port: None,
     identity: None,
     jump: None,
-    host_authorities: None,
     connect_timeout: None,
-    keepalive: None,
-    connecting_max: None,
 };
 
 fn json(value: &raw::Variable) -> serde_json::Value {

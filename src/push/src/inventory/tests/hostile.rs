@@ -36,7 +36,7 @@ const FIELDS: &[&str] = &[
 const VALUES: &str = r#"
 project = @
 [ssh]
-host_authorities = @
+jump = @
 [hosts.a]
 address = @
 user = @
