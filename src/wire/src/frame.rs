@@ -13,8 +13,9 @@ use crate::digest::Digest;
 /// The largest body of a message, in bytes; the listing of a release of 200,000 files fits.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// The largest body of a piece of content, in bytes.
-pub const CONTENT_BYTES_MAX: usize = 256 << 10;
+/// The largest body of a piece of content, in bytes: small enough that one arrives within the host's
+/// patience over the slowest link.
+pub const CONTENT_BYTES_MAX: usize = 64 << 10;
 
 /// The bytes before each body.
 pub const HEADER_BYTES: usize = 5;

@@ -14,9 +14,9 @@ use push_wire::message::{Reply, Request};
 /// How many frames may wait to be worked on: a few pieces of content, so a bounded few megabytes.
 const WAITING_MAX: usize = 8;
 
-/// The longest pause between two pieces of content. Whoever sends them has them at hand; a laptop that
-/// vanished without a word must not keep the lock.
-const CONTENT_WITHIN: Duration = Duration::from_secs(300);
+/// The longest time that a piece of content may take: 1.5 kB a second. Whoever sends them has them at
+/// hand, and calls again when the line went dead; the lock must be free by then.
+const CONTENT_WITHIN: Duration = Duration::from_secs(45);
 
 /// The longest pause between an answer and the next request: the waves before this host's own may each
 /// take as long as the longest health check, a day.

@@ -31,8 +31,8 @@ pub const PACKS_MAX: u32 = 2;
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long a host may go on holding its lock for a connection of this push that was lost: until its
-/// sshd has noticed.
-const OWN_LOCK_MAX: Duration = Duration::from_secs(60);
+/// sshd has noticed, or push-host has waited 45 s in vain for a piece of content.
+const OWN_LOCK_MAX: Duration = Duration::from_secs(75);
 
 /// The shortest time between two tellings of how far a pack is.
 const TELL_PAUSE_MS: u64 = 200;
