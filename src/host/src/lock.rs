@@ -15,8 +15,12 @@ use crate::machine::{self, Access, Clock, Disk, Held};
 /// The longest description of a holder that is read, in bytes.
 const HOLDER_BYTES_MAX: u64 = 64 << 10;
 
-/// How often the lock is tried to be taken.
-const TRIES: u32 = 500;
+/// How often the lock is tried to be taken by a newcomer: half a second in all.
+const TRIES: u32 = 25;
+
+/// How often it is tried by the one that it is handed over to: ten seconds in all, because a loaded
+/// host may be slow to return from starting it.
+const HAND_OVER_TRIES: u32 = 500;
 
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -60,9 +64,26 @@ pub fn take<M: Disk + Clock>(
     layout: &Layout,
     holder: &Holder,
 ) -> Result<Lock, LockError> {
+    try_to_take(machine, layout, (holder, TRIES))
+}
+
+/// Takes the lock from a session that hands it over, once that has let it go.
+pub fn take_over<M: Disk + Clock>(
+    machine: &mut M,
+    layout: &Layout,
+    holder: &Holder,
+) -> Result<Lock, LockError> {
+    try_to_take(machine, layout, (holder, HAND_OVER_TRIES))
+}
+
+fn try_to_take<M: Disk + Clock>(
+    machine: &mut M,
+    layout: &Layout,
+    (holder, tries): (&Holder, u32),
+) -> Result<Lock, LockError> {
     machine::folders(machine, &layout.run(), &Access::public_folder())?;
     let mut held = machine.lock(&layout.lock())?;
-    for _ in 1..TRIES {
+    for _ in 1..tries {
         if held.is_some() {
             break;
         }

@@ -129,7 +129,7 @@ pub fn transact<M: Machine>(
     request: &Request,
 ) -> Result<State, TransactionError> {
     let id = &request.switch.transaction;
-    let _lock = lock::take(machine, layout, &holder(machine, request))?;
+    let _lock = lock::take_over(machine, layout, &holder(machine, request))?;
     let mut journal = journal::read(machine, layout)?;
     if let Some(record) = journal.latest(id).filter(|record| record.state.is_final()) {
         // Asked again, it gives the same answer.
