@@ -1,0 +1,188 @@
+//! The table of faults and stages, and the test that holds each cell. The rows are the faults that a
+//! host or its operator can meet in the middle of a push; the stages are those of the push:
+//!
+//! | stage | from | to |
+//! |---|---|---|
+//! | `staging` | the connection, the lock, the upload | the generation that is complete and checked |
+//! | `switching` | `PREPARED` | the last effect |
+//! | `on trial` | `PROBATION` | the verdict |
+//! | `taking back` | `TAKING_BACK` | `TAKEN_BACK` |
+//! | `afterwards` | the verdict | the last thing pruned; and any later day |
+//! | `any` | every stage, one after the other or at random | |
+//!
+//! To add a cell: write the test, then a line here. To add a fault: a line in `FAULTS` and its cells.
+//! What is held by the simulated machine (`src/host/src/proof`) is held at every call of a stage;
+//! what is held by a real host, at a moment that a host really comes through.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// What can go wrong.
+const FAULTS: &[&str] = &[
+    "power cut",
+    "reboot in the middle",
+    "SIGKILL of push",
+    "Ctrl-C",
+    "connection reset",
+    "silent network, each direction",
+    "confirmation crosses the deadline",
+    "wrong host key",
+    "sshd restarted",
+    "sshd broken by the push",
+    "firewall that locks the operator out",
+    "firewall that locks the operator out, and a reboot",
+    "nginx refuses the configuration",
+    "nginx refuses the reload",
+    "a unit is bad",
+    "service that crash-loops",
+    "health that flaps",
+    "health that never comes",
+    "push-host killed",
+    "push-host killed for want of memory",
+    "disk full",
+    "inodes used up",
+    "disk read-only",
+    "fsync fails",
+    "corrupted spool",
+    "tampering",
+    "clock set",
+    "two pushes at once",
+    "stale lock",
+    "no generation before",
+    "a host of several fails",
+];
+
+/// The stages of a push.
+const STAGES: &[&str] = &[
+    "staging",
+    "switching",
+    "on trial",
+    "taking back",
+    "afterwards",
+    "any",
+];
+
+/// A fault, the stage that it comes in, and the test that holds what is made of it.
+#[rustfmt::skip]
+const CELLS: &[(&str, &str, &str)] = &[
+    // Power.
+    ("power cut", "any", "a_host_that_loses_power_at_any_moment_is_wholly_old_or_wholly_new_on_ext4"),
+    ("power cut", "any", "a_host_that_loses_power_at_any_moment_is_wholly_old_or_wholly_new_on_xfs"),
+    ("power cut", "staging", "staging_cut_at_any_call_leaves_nothing_half_and_comes_to_its_end_the_next_time"),
+    ("power cut", "switching", "a_transaction_cut_at_any_call_ends_wholly_old_or_wholly_new"),
+    ("power cut", "on trial", "power_lost_during_probation_brings_the_old_generation_back"),
+    ("power cut", "taking back", "a_transaction_that_fails_and_is_cut_at_any_call_ends_wholly_old"),
+    ("power cut", "taking back", "a_recovery_cut_at_any_call_and_run_again_ends_wholly_old_or_wholly_new"),
+    ("power cut", "afterwards", "a_committed_generation_survives_any_later_power_cut"),
+    ("reboot in the middle", "staging", "a_host_that_is_about_to_go_down"),
+    ("reboot in the middle", "on trial", "a_reboot_on_trial_brings_the_old_generation_back"),
+    ("reboot in the middle", "afterwards", "after_a_reboot_everything_is_there_without_a_laptop"),
+    // The laptop and the network.
+    ("SIGKILL of push", "staging", "a_laptop_that_dies_while_staging_leaves_a_spool_to_resume_and_a_free_lock"),
+    ("SIGKILL of push", "staging", "an_operator_who_goes_at_any_byte_leaves_what_can_be_taken_up"),
+    ("SIGKILL of push", "switching", "a_laptop_that_dies_during_the_switch_is_not_needed"),
+    ("Ctrl-C", "on trial", "an_interrupt_during_the_switch_takes_it_back_and_waits_for_the_answer"),
+    ("connection reset", "staging", "a_connection_reset_while_staging_is_made_again"),
+    ("connection reset", "on trial", "sshd_restarted_during_the_switch_changes_nothing"),
+    ("silent network, each direction", "staging", "silence_in_either_direction_while_staging_is_noticed_and_the_push_goes_on_afterwards"),
+    ("silent network, each direction", "on trial", "a_silent_network_on_trial_ends_in_the_old_generation_and_the_tool_tells_so_afterwards"),
+    ("confirmation crosses the deadline", "on trial", "a_risky_switch_that_nobody_confirms_is_taken_back_at_its_deadline"),
+    ("confirmation crosses the deadline", "on trial", "a_confirmation_commits_and_asking_again_gives_the_same_answer"),
+    ("wrong host key", "on trial", "a_host_that_proves_another_key_at_the_confirmation_is_not_confirmed"),
+    ("two pushes at once", "staging", "one_operator_at_a_time_and_an_upload_goes_on_where_it_was_cut"),
+    ("two pushes at once", "on trial", "a_second_operator_sees_who_is_at_it"),
+    ("two pushes at once", "switching", "a_switch_planned_against_another_generation_begins_nothing"),
+    ("stale lock", "any", "a_laptop_that_dies_during_the_switch_is_not_needed"),
+    // The way in.
+    ("sshd restarted", "on trial", "sshd_restarted_during_the_switch_changes_nothing"),
+    ("sshd broken by the push", "staging", "what_nginx_sshd_or_systemd_refuse_changes_nothing_anywhere"),
+    ("sshd broken by the push", "on trial", "an_operator_who_locked_himself_out_gets_back_in"),
+    ("firewall that locks the operator out", "on trial", "a_risky_switch_that_nobody_confirms_is_taken_back_at_its_deadline"),
+    ("firewall that locks the operator out, and a reboot", "on trial", "a_transaction_cut_at_any_call_ends_wholly_old_or_wholly_new"),
+    // What the host runs.
+    ("nginx refuses the configuration", "staging", "what_nginx_sshd_or_systemd_refuse_changes_nothing_anywhere"),
+    ("nginx refuses the reload", "switching", "an_nginx_that_keeps_its_old_configuration_is_found_out"),
+    ("a unit is bad", "staging", "what_nginx_sshd_or_systemd_refuse_changes_nothing_anywhere"),
+    ("a unit is bad", "switching", "a_unit_that_does_not_start_takes_the_switch_back_and_names_the_effect"),
+    ("service that crash-loops", "on trial", "a_crash_looping_app_is_taken_back_and_its_hostile_last_words_are_shown_escaped"),
+    ("service that crash-loops", "on trial", "a_service_that_restarts_by_itself_is_taken_back"),
+    ("health that flaps", "on trial", "an_app_whose_health_flaps_is_taken_back"),
+    ("health that never comes", "on trial", "a_release_that_never_becomes_healthy_is_taken_back_and_said_so"),
+    ("push-host killed", "any", "a_transaction_whose_process_dies_at_any_call_is_ended_without_a_boot"),
+    ("push-host killed", "on trial", "a_transaction_whose_process_is_killed_on_trial_is_taken_back_by_the_host"),
+    ("push-host killed for want of memory", "any", "a_transaction_whose_process_dies_at_any_call_is_ended_without_a_boot"),
+    // The disk and the clock.
+    ("disk full", "staging", "a_full_disk_and_full_inodes_refuse_the_push_before_anything_is_live"),
+    ("disk full", "staging", "a_spool_that_has_no_room_is_told_and_left_empty"),
+    ("disk full", "staging", "a_disk_that_fills_up_is_told_and_what_was_uploaded_in_vain_goes"),
+    ("disk full", "any", "a_disk_that_fills_up_at_any_call_does_not_keep_a_host_from_going_back"),
+    ("inodes used up", "staging", "a_full_disk_and_full_inodes_refuse_the_push_before_anything_is_live"),
+    ("disk read-only", "staging", "a_disk_that_became_read_only_refuses_the_push_and_the_old_generation_serves"),
+    ("disk read-only", "any", "a_disk_that_becomes_read_only_at_any_call_makes_no_false_verdict"),
+    ("fsync fails", "any", "a_call_that_fails_leaves_the_host_wholly_old_or_wholly_new_and_the_verdict_true"),
+    ("corrupted spool", "staging", "an_upload_that_was_damaged_on_the_disk_is_sent_again"),
+    ("tampering", "staging", "a_generation_with_foreign_content_owner_mode_or_names_is_refused"),
+    ("tampering", "afterwards", "somebody_who_edits_a_pushed_file_in_place_does_not_stop_the_next_push"),
+    ("clock set", "any", "a_clock_that_jumps_decides_nothing"),
+    // First pushes and fleets.
+    ("no generation before", "taking back", "a_failed_first_push_leaves_the_host_as_it_was"),
+    ("no generation before", "taking back", "a_first_push_taken_back_leaves_the_host_as_it_was"),
+    ("a host of several fails", "staging", "a_dead_host_is_told_and_the_others_truth_is_told_too"),
+    ("a host of several fails", "on trial", "a_wave_that_fails_stops_the_next_ones_and_is_undone_as_asked"),
+];
+
+/// The names of all functions in the tests and in the sources that carry `#[test]`.
+fn tests() -> BTreeSet<String> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![home.to_owned(), home.join("../src")];
+    let mut found = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.extend(tests_in(&fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// The functions of a source that are tests: those after the attribute, and those in `proptest!`.
+fn tests_in(source: &str) -> Vec<String> {
+    let after_attribute = source.split("#[test]").skip(1);
+    after_attribute
+        .filter_map(|rest| {
+            let name = rest.split("fn ").nth(1)?.split('(').next()?;
+            Some(name.trim().to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn every_cell_names_a_test_that_there_is() {
+    let there = tests();
+    let missing: Vec<_> = CELLS
+        .iter()
+        .filter(|(_, _, test)| !there.contains(*test))
+        .collect();
+    assert!(missing.is_empty(), "no such test: {missing:#?}");
+}
+
+#[test]
+fn every_fault_has_a_cell_and_every_cell_a_fault_and_a_stage() {
+    for fault in FAULTS {
+        assert!(
+            CELLS.iter().any(|(of, _, _)| of == fault),
+            "nothing holds: {fault}"
+        );
+    }
+    for (fault, stage, test) in CELLS {
+        assert!(FAULTS.contains(fault), "{test}: no such fault: {fault}");
+        assert!(STAGES.contains(stage), "{test}: no such stage: {stage}");
+    }
+    let all: BTreeSet<_> = CELLS.iter().collect();
+    assert_eq!(all.len(), CELLS.len(), "a cell stands there twice");
+}
