@@ -41,6 +41,25 @@ pub struct Target {
     pub limit: Vec<String>,
 }
 
+/// One host, for commands that are about exactly one.
+#[derive(Debug, Clone, Args)]
+pub struct OneHost {
+    /// The host; its environment stands before it where several have a host of that name
+    #[arg(value_name = "HOST", num_args = 1..=2, required = true)]
+    words: Vec<String>,
+}
+
+impl OneHost {
+    /// The environment, if it was named, and the host.
+    pub fn words(&self) -> (Option<&str>, &str) {
+        match self.words.as_slice() {
+            [environment, host, ..] => (Some(environment), host),
+            [host] => (None, host),
+            [] => (None, ""),
+        }
+    }
+}
+
 /// How hosts are worked on.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Pace {

@@ -7,15 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Stop;
-use super::arguments::{Pace, Target as Words, Waiting};
+use super::arguments::{OneHost, Pace, Target as Words, Waiting};
 use super::project::Project;
 use crate::event::{ExitCode, Listener};
-use crate::inventory::{self, Colours, Fleet, Host, Jump, Selector};
-use crate::name::HostName;
+use crate::inventory::{self, Colours, Fleet, Host, Jump, Selector, nearest};
+use crate::name::{EnvironmentName, HostName};
 use crate::report::progress::Progress;
 use crate::report::{Complaint, Report};
+use crate::transport::Error;
 use crate::transport::resolve::{Laptop, Resolver, Wanted};
 use crate::transport::target::Target;
+
+/// The most hosts that a message lists.
+const LISTED_MAX: usize = 50;
+
+/// How much of a mistyped word is shown, in bytes.
+const WORD_SHOWN_MAX: usize = 100;
 
 /// An environment with the hosts that a command is about.
 #[derive(Debug)]
@@ -51,18 +58,48 @@ impl Environment {
             return Err(Stop::usage(project.unnamed()));
         };
         let name = project.environment(word).map_err(Stop::usage)?;
-        let fleet = inventory::load(project.root(), &name)
-            .map_err(|errors| Stop::usage(Complaint::drawn(errors.render(Colours::Terminal))))?;
+        let fleet = load(&project, &name)?;
         let hosts = select(&fleet, &words.limit)?;
-        let parallel = pace.parallel.unwrap_or(fleet.rollout.parallel);
+        let environment = Self::of(project, fleet, hosts);
         Ok(Self {
+            parallel: pace.parallel.map_or(environment.parallel, in_memory),
+            ..environment
+        })
+    }
+
+    /// Reads the environment of one host. Where the operator names none, it is the only one that has
+    /// a host of that name. Touches no host.
+    pub fn of_one(words: &OneHost, folder: &Path) -> Result<(Self, HostName), Stop> {
+        let project = Project::find(folder).map_err(Stop::usage)?;
+        let (environment, word) = words.words();
+        let fleet = match environment {
+            Some(environment) => {
+                let name = project.environment(environment).map_err(Stop::usage)?;
+                load(&project, &name)?
+            }
+            None => only_fleet_with(&project, word)?,
+        };
+        let Some(host) = fleet
+            .hosts
+            .keys()
+            .find(|host| host.as_str() == word)
+            .cloned()
+        else {
+            return Err(Stop::usage(no_host(&fleet, word)));
+        };
+        let hosts = BTreeSet::from([host.clone()]);
+        Ok((Self::of(project, fleet, hosts), host))
+    }
+
+    fn of(project: Project, fleet: Fleet, hosts: BTreeSet<HostName>) -> Self {
+        Self {
             project,
             hosts,
-            parallel: usize::try_from(parallel).unwrap_or(usize::MAX),
+            parallel: in_memory(fleet.rollout.parallel),
             patience: Duration::ZERO,
             way: Way::Configured,
             fleet,
-        })
+        }
     }
 
     /// The same, with patience for hosts that another push holds.
@@ -92,10 +129,7 @@ impl Environment {
             let target = resolver
                 .resolve(host.name.as_str())
                 .await
-                .map_err(|error| Stop {
-                    exit: ExitCode::NotStarted,
-                    complaint: Complaint::of(&error).help(error.help()),
-                })?;
+                .map_err(|error| stopped(&error))?;
             let connect_timeout = self.fleet.ssh.connect_timeout;
             targets.insert(
                 host.name.clone(),
@@ -106,6 +140,19 @@ impl Environment {
             );
         }
         Ok(targets)
+    }
+}
+
+/// A command ends because a host cannot be reached or is not believed.
+pub fn stopped(error: &Error) -> Stop {
+    let exit = if error.is_unreachable() {
+        ExitCode::Unreachable
+    } else {
+        ExitCode::NotStarted
+    };
+    Stop {
+        exit,
+        complaint: Complaint::of(error).help(error.help()),
     }
 }
 
@@ -126,6 +173,64 @@ fn door(target: &Target) -> String {
         return place;
     }
     format!("-p {} {place}", target.port)
+}
+
+fn in_memory(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn load(project: &Project, name: &EnvironmentName) -> Result<Fleet, Stop> {
+    inventory::load(project.root(), name)
+        .map_err(|errors| Stop::usage(Complaint::drawn(errors.render(Colours::Terminal))))
+}
+
+/// The fleet of the only environment that has such a host. An inventory with mistakes may hide one,
+/// so its mistakes are told rather than another environment taken.
+fn only_fleet_with(project: &Project, word: &str) -> Result<Fleet, Stop> {
+    let mut found: Vec<Fleet> = Vec::new();
+    for name in project.environments() {
+        let fleet = load(project, &name)?;
+        if fleet.hosts.keys().any(|host| host.as_str() == word) {
+            found.push(fleet);
+        }
+    }
+    let names: Vec<String> = found
+        .iter()
+        .map(|fleet| fleet.environment.to_string())
+        .collect();
+    match found.pop() {
+        Some(fleet) if found.is_empty() => Ok(fleet),
+        Some(_) => Err(Stop::usage(
+            Complaint::new(format!(
+                "several environments have a host {word}: {}",
+                names.join(", ")
+            ))
+            .help(format!("say which one before it: {} {word}", names[0])),
+        )),
+        None => Err(Stop::usage(
+            Complaint::new(format!("no environment has a host {}", shown(word)))
+                .help("run `push` alone to see the environments"),
+        )),
+    }
+}
+
+fn no_host(fleet: &Fleet, word: &str) -> Complaint {
+    let names: Vec<&str> = fleet.hosts.keys().map(HostName::as_str).collect();
+    let guess = nearest(word, &names)
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
+    let all = names.iter().take(LISTED_MAX).copied().collect::<Vec<_>>();
+    Complaint::new(format!(
+        "the environment {} has no host {}{guess}",
+        fleet.environment,
+        shown(word)
+    ))
+    .help(format!("it has: {}", all.join(", ")))
+}
+
+/// A word of the operator's, safe to show.
+fn shown(word: &str) -> String {
+    crate::visible::escape(word.as_bytes(), WORD_SHOWN_MAX)
 }
 
 fn select(fleet: &Fleet, limits: &[String]) -> Result<BTreeSet<HostName>, Stop> {

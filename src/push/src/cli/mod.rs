@@ -10,7 +10,7 @@
 //! | [`reach`] [`runtime`] [`prompt`] [`gate`] | how hosts are reached, Ctrl-C, passphrases, what is shown and asked first |
 //! | [`unanswered`] | hosts that did not answer a question |
 //! | [`rehearsal`] | the story that `push rehearse` tells |
-//! | [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`rehearse`] [`init`] [`completion`] | one command each |
+//! | [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`trust`] [`ssh`] [`rehearse`] [`init`] [`completion`] | one command each |
 //!
 //! Must not print, and must not decide how a host is worked on. To add a command: a file with an
 //! arguments struct whose doc comment is its help and one `run`, a variant of [`Verb`], a line in
@@ -34,7 +34,9 @@ pub mod rehearse;
 pub mod rollback;
 pub mod runtime;
 pub mod shipment;
+pub mod ssh;
 pub mod status;
+pub mod trust;
 pub mod unanswered;
 pub mod vault;
 
@@ -76,6 +78,8 @@ enum Verb {
     Rollback(rollback::Back),
     Status(status::Status),
     History(history::History),
+    Trust(trust::Trust),
+    Ssh(ssh::Ssh),
     Rehearse(rehearse::Rehearse),
     Init(init::Init),
     Completion(completion::Completion),
@@ -150,6 +154,8 @@ fn perform(cli: &Cli, report: &Report) -> Result<ExitCode, Stop> {
         Some(Verb::Rollback(back)) => rollback::run(back, &folder, report),
         Some(Verb::Status(status)) => status::run(status, &folder, report),
         Some(Verb::History(history)) => history::run(history, &folder, report),
+        Some(Verb::Trust(trust)) => trust::run(trust, &folder, report),
+        Some(Verb::Ssh(ssh)) => ssh::run(ssh, &folder, report),
         Some(Verb::Rehearse(rehearse)) => rehearse::run(rehearse, &folder, report),
         Some(Verb::Init(init)) => init::run(init, &folder, report),
         Some(Verb::Completion(completion)) => Ok(completion::run(completion, report)),

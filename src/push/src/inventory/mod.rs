@@ -2,7 +2,7 @@
 //!
 //! Text comes in with all its mistakes; a [`Fleet`] comes out that has none, or the list of what is
 //! wrong, each with its line. Must not know how anything reaches a host, nor what a host looks like
-//! now. Reads files below `inventory/` and nothing else.
+//! now. Reads files below `inventory/` and nothing else, and writes one thing there: a host's key.
 //!
 //! To add a key: the field in `raw` (its doc comment becomes the schema's text), its meaning in
 //! `resolve`, a line in `inventory/example.toml`, which a test demands.
@@ -15,6 +15,7 @@ mod firewall;
 mod fleet;
 mod health;
 mod nearest;
+mod pin;
 mod problem;
 mod quantity;
 mod raw;
@@ -35,6 +36,7 @@ pub use firewall::{Allow, Firewall, SERVICES};
 pub use fleet::{Fleet, Host, Jump, Login, Protection, Rollout, Ssh, Undo, Wave};
 pub use health::{Health, HttpProbe, Probe};
 pub use nearest::nearest;
+pub use pin::{Declaration, PinError};
 pub use problem::{Colours, InventoryErrors, PROBLEMS_MAX, Problem};
 pub use quantity::{Bytes, DURATION_MAX, Mode, Percent, QuantityError, duration};
 pub use secrets::{SECRETS, secret_file, secret_files};

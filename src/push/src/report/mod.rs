@@ -26,6 +26,7 @@ pub mod style;
 pub mod table;
 pub mod text;
 pub mod trace;
+pub mod trust;
 pub mod unit;
 
 pub use error::Complaint;

@@ -88,7 +88,10 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
                 foreign::line(name),
                 foreign::line(why)
             ),
-            "its host key may have changed: compare `host_key` in the inventory",
+            format!(
+                "its host key may have changed: `push trust {}` compares it",
+                at.replace(" -l ", " ")
+            ),
         ),
         Refusal::Corrupt { what } => Words::new(
             format!("{} is not what was sent", foreign::line(what)),
@@ -254,7 +257,7 @@ mod tests {
           `push diff prod -l web1` shows what would change there
         the secret x\x1b[31m of api cannot be opened there: no matching key
           []
-          its host key may have changed: compare `host_key` in the inventory
+          its host key may have changed: `push trust prod web1` compares it
         a pack is not what was sent
           []
           push again; if it stays so, look at the host's disk and memory

@@ -371,8 +371,12 @@ impl Error {
             }
             Self::WeakAlgorithms { host, .. } => format!("upgrade sshd on {host} to OpenSSH 8.4 or later"),
             Self::KnownHosts { file, .. } => {
-                format!("make it readable: `chmod u+r {}`, or pin `host_key` in the inventory", file.display())
+                format!("make it readable: `chmod u+r {}`", file.display())
             }
+            Self::Jump { hop, cause, .. } if cause.shown_key().is_some() => format!(
+                "{}. If {hop} is no host of the inventory, `ssh {hop}` asks about its key instead",
+                cause.help()
+            ),
             Self::Jump { cause, .. } => cause.help(),
             Self::ForwardRefused { hop, .. } => {
                 format!("check the address as seen from {hop}, and AllowTcpForwarding in its sshd_config")
@@ -391,17 +395,29 @@ impl Error {
     fn help_with_host_key(&self) -> String {
         match self {
             Self::HostKeyUnknown { host, key, .. } | Self::HostKeyOtherType { host, key, .. } => format!(
-                "compare this fingerprint with what `ssh-keygen -lf {}` says on the host's own console; if they \
-                 are the same, pin it in the inventory under [hosts.{host}]: host_key = \"{key}\"",
+                "run `push trust {host}`: it pins the key once you have compared its fingerprint with what \
+                 `ssh-keygen -lf {}` says on the host's own console",
                 key_file(key)
             ),
             Self::HostKeyChanged { host, key, .. } => format!(
                 "nothing was sent to it. If {host} was rebuilt, compare the new fingerprint with what \
-                 `ssh-keygen -lf {}` says on its console, then put the new key where the old one is written: \
-                 {key}; if it was not rebuilt, somebody may be in between",
+                 `ssh-keygen -lf {}` says on its console, then run `push trust {host}`; if it was not rebuilt, \
+                 somebody may be in between",
                 key_file(key)
             ),
-            _ => "the key was revoked because it is known to others; give the host a new one and pin that".into(),
+            _ => "the key was revoked because it is known to others; give the host a new one, then run `push trust`"
+                .into(),
+        }
+    }
+
+    /// The key that the host showed, where it is not believed.
+    pub fn shown_key(&self) -> Option<&HostKey> {
+        match self {
+            Self::HostKeyUnknown { key, .. }
+            | Self::HostKeyOtherType { key, .. }
+            | Self::HostKeyChanged { key, .. }
+            | Self::HostKeyRevoked { key, .. } => Some(key),
+            _ => None,
         }
     }
 
@@ -458,7 +474,7 @@ impl Error {
 }
 
 /// Where sshd keeps a key of its type, unless it is told otherwise.
-fn key_file(key: &HostKey) -> &'static str {
+pub fn key_file(key: &HostKey) -> &'static str {
     match key.algorithm() {
         "ssh-ed25519" => "/etc/ssh/ssh_host_ed25519_key.pub",
         "ssh-rsa" => "/etc/ssh/ssh_host_rsa_key.pub",
@@ -499,7 +515,7 @@ fn listed(known: &[KnownKey]) -> String {
 }
 
 /// A known key as an error names it: algorithm, fingerprint, place.
-pub(super) fn describe(known: &KnownKey) -> String {
+pub fn describe(known: &KnownKey) -> String {
     format!(
         "{} {} in {}:{}",
         known.key.algorithm(),
@@ -521,14 +537,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_shows_its_fingerprint_and_the_line_to_pin() {
+    fn an_unknown_key_shows_its_fingerprint_and_the_way_to_pin_it() {
         let error = Error::HostKeyUnknown {
             host: "web1".into(),
             key: key(),
             note: None,
         };
         insta::assert_snapshot!(error.to_string(), @"the key of web1 is not known: ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE");
-        insta::assert_snapshot!(error.help(), @r#"compare this fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the host's own console; if they are the same, pin it in the inventory under [hosts.web1]: host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ""#);
+        insta::assert_snapshot!(error.help(), @"run `push trust web1`: it pins the key once you have compared its fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the host's own console");
         assert!(error.is_unreachable());
     }
 
@@ -540,7 +556,7 @@ mod tests {
             expected: vec!["ssh-ed25519 SHA256:x".into()],
         };
         insta::assert_snapshot!(error.to_string(), @"THE KEY OF web1 HAS CHANGED: it shows ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE, expected ssh-ed25519 SHA256:x");
-        insta::assert_snapshot!(error.help(), @"nothing was sent to it. If web1 was rebuilt, compare the new fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on its console, then put the new key where the old one is written: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ; if it was not rebuilt, somebody may be in between");
+        insta::assert_snapshot!(error.help(), @"nothing was sent to it. If web1 was rebuilt, compare the new fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on its console, then run `push trust web1`; if it was not rebuilt, somebody may be in between");
     }
 
     #[test]

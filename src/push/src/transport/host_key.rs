@@ -8,6 +8,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Longest key line that is looked at, in bytes; RSA 16384 needs about 2,800.
 const KEY_LINE_BYTES_MAX: usize = 16 * 1024;
@@ -89,6 +90,61 @@ impl fmt::Debug for HostKey {
     }
 }
 
+/// What `ssh-keygen -l` shows of a key: `SHA256:` and 43 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint(String);
+
+/// Why a text is no fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FingerprintError {
+    /// An MD5 fingerprint: it can be forged.
+    #[error(
+        "this is an MD5 fingerprint, which can be forged; `ssh-keygen -l -E sha256 -f FILE` shows the right one"
+    )]
+    Md5,
+    /// Something else.
+    #[error("a fingerprint is SHA256: and 43 characters, as `ssh-keygen -lf FILE` shows it")]
+    Malformed,
+}
+
+impl Fingerprint {
+    /// Whether it is this key's.
+    pub fn is_of(&self, key: &HostKey) -> bool {
+        self.0 == key.fingerprint()
+    }
+}
+
+/// Takes a fingerprint, or the line of a whole key in its place.
+impl FromStr for Fingerprint {
+    type Err = FingerprintError;
+    fn from_str(text: &str) -> Result<Self, FingerprintError> {
+        let text = text.trim();
+        if let Some(key) = HostKey::parse(text) {
+            return Ok(Self(key.fingerprint()));
+        }
+        if text.starts_with("MD5:") || text.split(':').filter(|part| part.len() == 2).count() == 16
+        {
+            return Err(FingerprintError::Md5);
+        }
+        let hash = text
+            .strip_prefix("SHA256:")
+            .map(|hash| hash.trim_end_matches('='))
+            .filter(|hash| {
+                STANDARD_NO_PAD
+                    .decode(hash)
+                    .is_ok_and(|bytes| bytes.len() == 32)
+            })
+            .ok_or(FingerprintError::Malformed)?;
+        Ok(Self(format!("SHA256:{hash}")))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
 /// The key that a host has proved to hold, and why it was believed to be the host's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerKey {
@@ -147,6 +203,27 @@ mod tests {
             key.fingerprint(),
             "SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE"
         );
+    }
+
+    #[test]
+    fn a_fingerprint_is_taken_as_ssh_keygen_shows_it_and_never_as_md5() {
+        let key = HostKey::parse(LINE).unwrap();
+        for right in [
+            &key.fingerprint(),
+            &format!(" {}= ", key.fingerprint()),
+            LINE,
+        ] {
+            let given: Fingerprint = right.parse().unwrap();
+            assert!(given.is_of(&key), "{right}");
+        }
+        let md5 = "16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48";
+        for forged in [md5, &format!("MD5:{md5}")] {
+            assert_eq!(forged.parse::<Fingerprint>(), Err(FingerprintError::Md5));
+        }
+        for wrong in ["", "yes", "SHA256:", "SHA256:abc", &key.fingerprint()[7..]] {
+            let refused = wrong.parse::<Fingerprint>();
+            assert_eq!(refused, Err(FingerprintError::Malformed), "{wrong}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! error        what can go wrong, what to do next        prompt   asking the operator
 //! session      a running command as two byte queues      local    the same over a child process
 //! ssh          the dialer: TCP, jump hosts, keys, agent, channels
+//! openssh      Target → what the operator's own ssh needs to get there
 //! ```
 //!
 //! Must not know: plans, frames, what is run and why, how anything is reported. Invariants: no byte
@@ -24,6 +25,7 @@ pub mod error;
 pub mod host_key;
 pub mod known_hosts;
 pub mod local;
+pub mod openssh;
 pub mod prompt;
 pub mod resolve;
 pub mod session;
@@ -31,7 +33,7 @@ pub mod ssh;
 pub mod target;
 
 pub use error::Error;
-pub use host_key::{HostKey, ServerKey, VerifiedBy};
+pub use host_key::{Fingerprint, FingerprintError, HostKey, ServerKey, VerifiedBy};
 pub use prompt::{NoPrompt, Prompt};
 pub use session::{Exit, Session, Status};
 pub use target::Target;

@@ -1,5 +1,6 @@
 //! One authenticated connection, and how it comes about.
 
+use super::Shown;
 use super::auth::Login;
 use super::channel::{self, Owner};
 use super::gate::{Gate, Judge, Seen};
@@ -8,7 +9,7 @@ use super::open::{self, Complaints, Duplex};
 use super::policy::{self, Certificates};
 use super::wire::{CutOnDrop, Stream, Wire};
 use crate::transport::error::Error;
-use crate::transport::host_key::{HostKey, ServerKey};
+use crate::transport::host_key::ServerKey;
 use crate::transport::prompt::Prompt;
 use crate::transport::session::Session;
 use crate::transport::target::Target;
@@ -53,19 +54,19 @@ struct Greeted {
 }
 
 /// Connects as far as the key exchange, and says which key the host showed.
-pub(super) async fn offered_key(
-    target: &Target,
-    via: Option<&Arc<Link>>,
-) -> Result<HostKey, Error> {
+pub(super) async fn shown_key(target: &Target, via: Option<&Arc<Link>>) -> Result<Shown, Error> {
     match greet(target, via).await {
-        Ok(greeted) => Ok(greeted.server_key.key),
-        Err(
-            Error::HostKeyUnknown { key, .. }
-            | Error::HostKeyOtherType { key, .. }
-            | Error::HostKeyChanged { key, .. }
-            | Error::HostKeyRevoked { key, .. },
-        ) => Ok(key),
-        Err(error) => Err(error),
+        Ok(Greeted { server_key, .. }) => Ok(Shown {
+            key: server_key.key,
+            verdict: Ok(server_key.verified_by),
+        }),
+        Err(error) => match error.shown_key().cloned() {
+            Some(key) => Ok(Shown {
+                key,
+                verdict: Err(error),
+            }),
+            None => Err(error),
+        },
     }
 }
 

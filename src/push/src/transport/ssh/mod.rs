@@ -26,7 +26,7 @@ mod policy;
 mod wire;
 
 use super::error::Error;
-use super::host_key::HostKey;
+use super::host_key::{HostKey, VerifiedBy};
 use super::prompt::Prompt;
 use super::target::Target;
 use super::{Connection, Dialer, Pending, Route};
@@ -57,6 +57,15 @@ pub struct SshDialer {
     jitter: RandomState,
 }
 
+/// The key that a host shows, and what is to be thought of it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The key.
+    pub key: HostKey,
+    /// What vouches for it, or why it is not believed.
+    pub verdict: Result<VerifiedBy, Error>,
+}
+
 /// A jump host that several hosts lie behind.
 #[derive(Default)]
 enum Hop {
@@ -79,10 +88,10 @@ impl SshDialer {
     }
 
     /// The key that a host shows, believed or not, for `push trust` to compare. Ends before the login.
-    pub async fn offered_key(&self, target: &Target) -> Result<HostKey, Error> {
+    pub async fn shown_key(&self, target: &Target) -> Result<Shown, Error> {
         let via = self.way(target, Route::Shared).await?;
         let _turn = self.connecting.acquire().await;
-        link::offered_key(target, via.as_ref()).await
+        link::shown_key(target, via.as_ref()).await
     }
 
     /// Opens a connection; see [`Dialer::dial`].
