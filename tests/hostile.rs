@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use push::rehearse::{Disk, Filesystem, HostSpec, RehearsalHost, Suite};
-use push_tests::lab::{Lab, SHOP, eventually};
+use push_tests::lab::{CANARY, Lab, SHOP, eventually};
 
 const SHORT: Duration = Duration::from_secs(30);
 
@@ -146,4 +146,34 @@ fn somebody_who_edits_a_pushed_file_in_place_does_not_stop_the_next_push() {
         push(&format!("with-{text}"), text);
         assert_eq!(said(host, &["cat", "/etc/shop.conf"]), text);
     }
+}
+
+#[test]
+fn what_was_edited_or_damaged_and_is_held_nowhere_else_is_brought_by_the_next_push() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let file = "\n[files.\"/etc/shop.conf\"]\ncontent = \"one\\n\"\n";
+    lab.shop(file);
+    lab.push(&["prod", "--yes"]).exits(0);
+    let host = lab.host("web1");
+    let sealed = "/etc/push/current/secrets/api/api-token.age";
+    let spoil = format!(": > {sealed}; echo edited >> /etc/shop.conf");
+    host.succeed(&["sh", "-c", &spoil]).unwrap();
+    lab.push(&["status", "prod"])
+        .says("api-token.age is damaged");
+    // Everything that was declared stays so, but for the app's environment.
+    let rest = SHOP.replace("{{ host.name }}", "second") + file;
+    lab.environment("prod", "project = \"shop\"", &rest);
+    lab.push(&["prod", "--yes"]).exits(0);
+    assert_eq!(said(host, &["cat", "/etc/shop.conf"]), "one");
+    assert_eq!(
+        said(host, &["cat", "/run/push/secrets/api/api-token"]),
+        CANARY
+    );
+    lab.push(&["rollback", "prod", "--yes"]);
+    assert_eq!(
+        said(host, &["systemctl", "is-active", "api.service"]),
+        "active"
+    );
 }

@@ -5,13 +5,13 @@
 use std::io;
 use std::time::Duration;
 
-use push_wire::digest::Digest;
 use push_wire::effect::Effect;
 use push_wire::manifest::{Manifest, Runs};
 use push_wire::name::{AppName, FileName, UnitName, UserName};
 
 use crate::layout::Layout;
-use crate::machine::{self, Access, Clock, Disk, Machine, TEXT_BYTES_MAX, Tool, ToolError, World};
+use crate::machine::{self, Access, Clock, Disk, Machine, Tool, ToolError, World};
+use crate::store::sealed;
 
 /// How long nginx has until new workers serve the new generation.
 const NGINX_WAIT: Duration = Duration::from_secs(5);
@@ -103,12 +103,14 @@ pub fn carry_out_at_boot<M: Machine>(
     layout: &Layout,
     (gone, to): (&Manifest, &Manifest),
 ) -> Result<(), EffectError> {
-    open_secrets(machine, layout, to)?;
+    // A secret that does not open leaves no host without its firewall.
+    let opened = open_secrets(machine, layout, to);
     if to.nftables().is_some() {
         load_firewall(machine, layout, to)?;
     } else if gone.nftables().is_some() {
         run(machine, &Tool::RemoveFirewall)?;
     }
+    opened?;
     if gone.generation == to.generation {
         return Ok(());
     }
@@ -191,7 +193,7 @@ fn open_secrets<M: Disk + World>(
     }
     for ((app, name), secret) in &secrets {
         machine.folder(&layout.app_secrets(app), &folder)?;
-        let opened = open(machine, layout, (to, app, name), &secret.sealed)?;
+        let opened = open(machine, layout, (to, app, name))?;
         let access = access(&secret.owner);
         machine::replace(machine, &layout.secret(app, name), &opened, &access)?;
     }
@@ -225,17 +227,14 @@ fn open<M: Disk + World>(
     machine: &M,
     layout: &Layout,
     (to, app, name): (&Manifest, &AppName, &FileName),
-    sealed: &Digest,
 ) -> Result<zeroize::Zeroizing<Vec<u8>>, EffectError> {
     let wrong = |why: String| EffectError::Secret {
         app: app.clone(),
         name: name.clone(),
         why,
     };
-    let path = layout.generation(to.generation).sealed(app, name);
-    let content = machine.read(&path, TEXT_BYTES_MAX)?;
-    if Digest::of(&content) != *sealed {
-        return Err(wrong("it is not the one that was staged".to_owned()));
-    }
-    machine.unseal(&content).map_err(wrong)
+    let sealed = sealed::sealed(machine, layout, (to, app, name))
+        .map_err(|error| wrong(error.to_string()))?
+        .ok_or_else(|| wrong("it is not the one that was staged".to_owned()))?;
+    machine.unseal(&sealed).map_err(wrong)
 }

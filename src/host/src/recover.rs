@@ -158,11 +158,16 @@ fn finish<M: Machine>(
     };
     let kept = store::manifest(machine, layout, kept)?;
     let gone = read_or_empty(machine, layout, gone);
-    let moved = store::current(machine, layout)? != kept.generation;
+    let moved = !store::is_current(machine, layout, kept.generation)?;
     if moved || since == Since::Booted {
-        let reread = transaction::settle(machine, layout, (&gone, &kept))?;
-        let was = if reread { &gone } else { &kept };
+        // Whatever becomes of the links, what is in effect needs its secrets and its firewall.
+        let settled = transaction::settle(machine, layout, (&gone, &kept));
+        let was = match settled {
+            Ok(false) => &kept,
+            Ok(true) | Err(_) => &gone,
+        };
         carry_out_at_boot(machine, layout, (was, &kept))?;
+        settled?;
     }
     transaction::tidy(machine, layout, (&gone, &kept))?;
     Ok(())

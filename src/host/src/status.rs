@@ -159,10 +159,10 @@ fn changed<M: Disk>(
     layout: &Layout,
     manifest: &Manifest,
 ) -> Result<Vec<String>, Error> {
-    let mut drift = Vec::new();
-    if let Err(error) = store::verify(machine, layout, manifest) {
-        drift.push(error.to_string());
-    }
+    let mut drift = match store::differences(machine, layout, manifest) {
+        Ok(found) => found.iter().map(ToString::to_string).collect(),
+        Err(error) => vec![error.to_string()],
+    };
     for (place, link) in links::links(layout, manifest) {
         if machine.read_link(&place)?.as_ref() != Some(&link.target) {
             let shown = layout

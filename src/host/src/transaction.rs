@@ -244,7 +244,7 @@ fn holder<M: Machine>(machine: &M, request: &Request) -> Holder {
 
 /// Both manifests, checked: what is not as push left it is neither switched to nor relied on for
 /// taking back. A text of the generation in effect that somebody edited in place is said in the log and
-/// stops nothing: taking back brings back what was in effect, and no later push could ever begin.
+/// stops nothing: taking back brings back what was in effect, and else no later push could ever begin.
 fn sides<M: Disk + World>(
     machine: &mut M,
     layout: &Layout,
@@ -259,23 +259,23 @@ fn sides<M: Disk + World>(
     }
     let from = store::manifest(machine, layout, about.from)?;
     let to = store::manifest(machine, layout, about.to)?;
-    for path in store::edited(machine, layout, &from)? {
-        machine.warn(&StoreError::Edited { path }.to_string());
+    for difference in store::differences(machine, layout, &from)? {
+        machine.warn(&difference.to_string());
     }
     store::verify(machine, layout, &to)?;
     Ok((from, to))
 }
 
-/// Makes what the journal says true again after a boot: `kept` is what is in effect. A sync that
-/// failed may have lost a rename that the running host still saw, and no later sync repairs that; so
-/// all of it is looked at anew. Returns whether systemd may have read something else.
+/// Makes what the journal says true again, on the way back and after a boot: `kept` is what is in effect.
+/// A sync that failed may have lost a rename that the running host still saw, and no later sync repairs
+/// that; so all of it is looked at anew. Returns whether systemd may have read something else.
 pub fn settle<M: Machine>(
     machine: &mut M,
     layout: &Layout,
     (gone, kept): (&Manifest, &Manifest),
 ) -> Result<bool, TransactionError> {
     links::restore(machine, layout, (gone, kept))?;
-    let moved = store::current(machine, layout)? != kept.generation;
+    let moved = !store::is_current(machine, layout, kept.generation)?;
     if moved {
         switch::point(machine, layout, kept.generation).map_err(StoreError::from)?;
     }
@@ -495,13 +495,12 @@ impl<M: Machine> Run<'_, M> {
         [first, then].concat()
     }
 
-    fn point_back(&mut self) -> Result<(), StoreError> {
-        links::restore(self.machine, self.layout, (&self.to, &self.from))?;
-        if store::current(self.machine, self.layout)? != self.about.from {
-            switch::point(self.machine, self.layout, self.about.from)?;
-        }
-        links::bring_back(self.machine, self.layout, &self.from)?;
-        links::withdraw(self.machine, self.layout, (&self.to, &self.from))
+    /// Links that the old generation lacks are made again: a journal whose COMMITTED was damaged on the
+    /// disk takes back what had tidied up already.
+    fn point_back(&mut self) -> Result<(), TransactionError> {
+        let sides = (&self.to, &self.from);
+        settle(self.machine, self.layout, sides)?;
+        Ok(links::withdraw(self.machine, self.layout, sides)?)
     }
 
     /// Runs the effects and returns those that still do not hold, with the last reason. One that

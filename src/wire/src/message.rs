@@ -192,6 +192,10 @@ pub struct Hello {
     pub releases: BTreeMap<AppName, BTreeMap<Digest, String>>,
     /// The highest generation number ever used here.
     pub highest: GenerationId,
+    /// Texts of the generation in effect, sealed secrets among them, that somebody changed in place and
+    /// that no generation holds any more as they were declared: whoever wants them brings them.
+    #[serde(default)]
+    pub lost: BTreeSet<Digest>,
 }
 
 /// Who holds a host's lock.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use push_wire::journal::State;
 use push_wire::name::GenerationId;
 
-use super::{Scenario, layout, put, update};
+use super::{Scenario, Slices, at_generation_1, layout, put, request, scenario, stage, update};
 use crate::journal::{self, JournalError};
 use crate::machine::simulated::Simulated;
 use crate::machine::simulated::disk::Survives;
@@ -38,16 +38,20 @@ fn refused(change: impl Fn(&mut Simulated)) -> TransactionError {
     error
 }
 
-fn is_tampered(error: &TransactionError) -> bool {
-    let by_us = |error: &StoreError| {
-        matches!(
-            error,
-            StoreError::Tampered { .. } | StoreError::Edited { .. }
-        )
-    };
-    matches!(error, TransactionError::Store(error) if by_us(error))
+/// Which check stopped it.
+fn by(error: &TransactionError) -> &'static str {
+    match error {
+        TransactionError::Store(StoreError::Tampered { .. }) => "tampered",
+        TransactionError::Store(StoreError::Edited { .. }) => "edited",
+        TransactionError::Store(StoreError::Added { .. }) => "added",
+        TransactionError::Store(StoreError::Irreplaceable { .. }) => "irreplaceable",
+        TransactionError::Store(StoreError::Current { .. }) => "current",
+        TransactionError::Stale { .. } => "stale",
+        other => panic!("{other}"),
+    }
 }
 
+/// What is staged, and what could not come back.
 #[test]
 fn a_generation_with_foreign_content_owner_mode_or_names_is_refused() {
     let other = |mode, owner: &str| Access {
@@ -55,36 +59,88 @@ fn a_generation_with_foreign_content_owner_mode_or_names_is_refused() {
         owner: owner.parse().unwrap(),
         group: owner.parse().unwrap(),
     };
-    for (id, path) in [
-        (2, "systemd/api.service"),
-        (2, "manifest.json"),
-        (1, "secrets/api/key-a.age"),
-        (2, "files/etc/shared.conf"),
-        (2, "secrets/api/key-b.age"),
-        (2, "nftables/push.nft"),
+    // By file: which check finds another content, and which another access.
+    for (id, path, content_by, access_by) in [
+        (2, "systemd/api.service", "edited", "tampered"),
+        (2, "manifest.json", "tampered", "tampered"),
+        (2, "files/etc/shared.conf", "edited", "edited"),
+        (2, "secrets/api/key-b.age", "irreplaceable", "tampered"),
+        (2, "nftables/push.nft", "edited", "tampered"),
+        (1, "secrets/api/key-a.age", "irreplaceable", "tampered"),
+        (1, "manifest.json", "tampered", "tampered"),
     ] {
         let path = generation(id, path);
         let content = update().world.disk.read(&path).unwrap();
         let replaced = |content: &[u8], access: &Access| {
             refused(|world| machine::replace(world, &path, content, access).unwrap())
         };
-        for error in [
-            replaced(b"{}", &Access::public_file()),
-            replaced(&content, &other(0o666, "root")),
-            replaced(&content, &other(0o644, "api")),
-            refused(|world| {
-                world
-                    .hard_link(&path, &generation(9, "").with_file_name("x"))
-                    .unwrap();
-            }),
-            refused(|world| world.remove(&path).unwrap()),
+        let removed = |then: &dyn Fn(&mut Simulated)| {
             refused(|world| {
                 world.remove(&path).unwrap();
-                world.link(Path::new("/etc/passwd"), &path).unwrap();
-            }),
+                then(world);
+            })
+        };
+        for (error, expected) in [
+            (replaced(b"{}", &Access::public_file()), content_by),
+            (replaced(&content, &other(0o666, "root")), access_by),
+            (replaced(&content, &other(0o644, "api")), access_by),
+            (removed(&|_| {}), "tampered"),
+            (
+                removed(&|world| world.link(Path::new("/etc/passwd"), &path).unwrap()),
+                "tampered",
+            ),
+            (
+                refused(|world| world.hard_link(&path, Path::new("/etc/second")).unwrap()),
+                "tampered",
+            ),
         ] {
-            assert!(is_tampered(&error), "{}: {error}", path.display());
+            assert_eq!(by(&error), expected, "{}: {error}", path.display());
         }
+    }
+}
+
+#[test]
+fn a_generation_whose_folders_are_not_roots_alone_is_refused() {
+    let folders = [
+        layout().push(),
+        layout().generations(),
+        generation(2, ""),
+        generation(2, "systemd"),
+        generation(2, "secrets/api"),
+        generation(1, "secrets"),
+    ];
+    for folder in folders {
+        for (uid, mode) in [(1000, 0o755), (0, 0o775), (0, 0o757)] {
+            let error = refused(|world| world.disk.give(&folder, (uid, mode)));
+            assert_eq!(by(&error), "tampered", "{}: {error}", folder.display());
+        }
+    }
+}
+
+#[test]
+fn what_somebody_added_to_a_staged_generation_is_refused_and_stops_nothing_in_the_one_in_effect() {
+    let add = |world: &mut Simulated, id, (path, target): (&str, &str)| match target {
+        "" => put(world, &generation(id, path), b"server {}"),
+        target => world
+            .link(Path::new(target), &generation(id, path))
+            .unwrap(),
+    };
+    let additions = [
+        ("nginx/evil.conf", ""),
+        ("systemd/api.service~", ""),
+        ("more/x", ""),
+        ("nginx/evil.conf", "/tmp/evil.conf"),
+        ("apps/evil", "/tmp"),
+        ("systemd/api.service.d", "/tmp"),
+    ];
+    for addition in additions {
+        let error = refused(|world| add(world, 2, addition));
+        assert_eq!(by(&error), "added", "{addition:?}: {error}");
+        assert!(error.help().contains("move it away"));
+        let scenario = update();
+        let mut world = scenario.world.clone();
+        add(&mut world, 1, addition);
+        assert_eq!(scenario.transact(&mut world).unwrap(), State::Committed);
     }
 }
 
@@ -100,16 +156,50 @@ fn a_text_that_was_edited_while_in_effect_keeps_no_switch_from_beginning() {
 }
 
 #[test]
+fn a_damaged_secret_that_another_generation_holds_too_opens_from_there() {
+    let mut world = at_generation_1();
+    stage(&mut world, 2, Some(Slices::A));
+    let mut request = request(1, 2);
+    request.about.confirm_within_ms = Some(1_000);
+    let scenario = scenario("the same secret, risky", world, request);
+    let mut world = scenario.world.clone();
+    let damaged = generation(1, "secrets/api/key-a.age");
+    machine::replace(&mut world, &damaged, b"", &Access::public_file()).unwrap();
+    world.disk.sync_everything();
+    // Nobody confirms, so generation 1 comes back; and once more at the next boot.
+    assert!(matches!(
+        scenario.transact(&mut world).unwrap(),
+        State::TakenBack(_)
+    ));
+    let opened = Path::new("/run/push/secrets/api/key-a");
+    assert_eq!(world.disk.read(opened).unwrap(), b"a");
+    world.power_on(Survives::Everything);
+    recover(&mut world, &layout()).unwrap();
+    assert_eq!(world.disk.read(opened).unwrap(), b"a");
+    // Without the other one it is said, and the firewall is up all the same.
+    world.remove_folder(&generation(2, "")).unwrap();
+    world.disk.sync_everything();
+    world.power_on(Survives::Everything);
+    let error = recover(&mut world, &layout()).unwrap_err();
+    assert!(error.to_string().contains("key-a"), "{error}");
+    assert!(world.services.table.is_some());
+}
+
+#[test]
 fn a_release_that_is_gone_or_led_elsewhere_is_refused() {
     let release = layout().at("/srv/api/releases/r-b");
-    assert!(is_tampered(&refused(|world| world
-        .remove_folder(&release)
-        .unwrap())));
     let link = generation(2, "apps/api");
-    assert!(is_tampered(&refused(|world| {
-        world.remove(&link).unwrap();
-        world.link(Path::new("/tmp"), &link).unwrap();
-    })));
+    for error in [
+        refused(|world| world.remove_folder(&release).unwrap()),
+        refused(|world| world.disk.give(&release, (1000, 0o755))),
+        refused(|world| world.disk.give(&release, (0, 0o777))),
+        refused(|world| {
+            world.remove(&link).unwrap();
+            world.link(Path::new("/tmp"), &link).unwrap();
+        }),
+    ] {
+        assert_eq!(by(&error), "tampered", "{error}");
+    }
 }
 
 #[test]
@@ -120,33 +210,56 @@ fn a_switch_that_is_no_link_to_a_generation_is_refused() {
         "generations/0",
         "generations/01",
         "generations/x",
+        "/etc/push/generations/1",
     ] {
         let error = refused(|world| {
             machine::replace_link(world, Path::new(target), &layout().current()).unwrap();
         });
-        assert!(
-            matches!(error, TransactionError::Store(StoreError::Current { .. })),
-            "{error}"
-        );
+        assert_eq!(by(&error), "current", "{error}");
+    }
+    let current = layout().current();
+    let error = refused(|world| {
+        machine::replace(world, &current, b"1", &Access::public_file()).unwrap();
+    });
+    assert_eq!(by(&error), "current", "{error}");
+    let error = refused(|world| {
+        world.remove(&current).unwrap();
+        world.folder(&current, &Access::public_folder()).unwrap();
+    });
+    assert_eq!(by(&error), "current", "{error}");
+    for missing in ["generations/9", "generations/2"] {
+        let error = refused(|world| {
+            machine::replace_link(world, Path::new(missing), &layout().current()).unwrap();
+        });
+        assert_eq!(by(&error), "stale", "{error}");
     }
 }
 
+/// The journal says what was committed, so the link is made anew; it is never believed instead.
 #[test]
-fn a_path_in_the_way_is_named_and_left_alone() {
+fn a_switch_that_was_led_elsewhere_is_made_anew_from_the_journal_at_boot() {
     let scenario = update();
-    let mut world = scenario.world.clone();
-    let place = Path::new("/etc/only-b.conf");
-    machine::replace(&mut world, place, b"mine", &Access::public_file()).unwrap();
-    let state = scenario.transact(&mut world).unwrap();
-    assert!(
-        matches!(&state, State::TakenBack(cause) if cause.to_string().contains("/etc/only-b.conf"))
-    );
-    assert_eq!(world.disk.read(place).unwrap(), b"mine");
-    assert_eq!(world.generation_in_effect(), 1);
-    assert_eq!(
-        world.services.running, scenario.world.services.running,
-        "nothing was restarted"
-    );
+    let mut committed = scenario.world.clone();
+    scenario.transact(&mut committed).unwrap();
+    let current = layout().current();
+    for target in [
+        Some("/tmp"),
+        Some("generations/9"),
+        Some("generations/1"),
+        Some(""),
+        None,
+    ] {
+        let mut world = committed.clone();
+        world.remove(&current).unwrap();
+        match target {
+            Some("") => put(&mut world, &current, b"no link at all"),
+            Some(target) => world.link(Path::new(target), &current).unwrap(),
+            None => {}
+        }
+        world.disk.sync_everything();
+        scenario.boots_wholly(&mut world, (Survives::Everything, &[State::Committed]));
+        assert_eq!(world.generation_in_effect(), 2, "{target:?}");
+    }
 }
 
 fn journal_of(world: &Simulated) -> Vec<u8> {
@@ -227,11 +340,31 @@ fn a_commit_whose_record_is_torn_at_any_byte_is_no_commit() {
 }
 
 #[test]
+fn a_record_of_a_commit_with_any_byte_flipped_is_no_commit() {
+    let scenario = update();
+    let mut world = scenario.world.clone();
+    assert_eq!(scenario.transact(&mut world).unwrap(), State::Committed);
+    let whole = journal_of(&world);
+    let last_record = whole
+        .windows(4)
+        .rposition(|four| four[..2] == [0, 0] && four[2] < 2);
+    let first = last_record.unwrap();
+    assert!(whole.len() - first < 400, "that is the last record");
+    for at in first..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x01;
+        let mut world = with_journal(&world, &bytes);
+        scenario.boots_wholly(&mut world, (Survives::Everything, &[]));
+        assert_eq!(world.generation_in_effect(), 1, "byte {at}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_the_middle_of_the_journal_is_refused_and_what_is_in_effect_stays() {
     let (_, world) = in_probation();
     let whole = journal_of(&world);
     let last_records_bytes = 200;
-    for at in (b"push journal 1\n".len()..whole.len() - last_records_bytes).step_by(3) {
+    for at in b"push journal 1\n".len()..whole.len() - last_records_bytes {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
         let mut world = with_journal(&world, &bytes);

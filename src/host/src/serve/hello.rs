@@ -8,7 +8,7 @@ use push_wire::message::Hello;
 use super::watch;
 use crate::layout::Layout;
 use crate::machine::Machine;
-use crate::stage::{Error, trees};
+use crate::stage::{Error, texts, trees};
 use crate::{fingerprint, journal, lock, store};
 
 /// Says who is there, what is in effect, and what the host has already.
@@ -28,11 +28,13 @@ pub fn hello<M: Machine>(
             (app, by_tree.collect::<BTreeMap<_, _>>())
         })
         .collect();
+    let manifest = store::current_manifest(machine, layout)?;
     Ok(Hello {
         protocol: push_wire::PROTOCOL,
         program,
         facts,
-        manifest: store::current_manifest(machine, layout)?,
+        lost: texts::lost(machine, layout, &manifest)?,
+        manifest,
         running: lock::holder(machine, layout)?.or_else(|| watch::unfinished(&journal)),
         fingerprint_key: fingerprint::key(machine, layout)?,
         releases,

@@ -28,7 +28,7 @@ mod occupied;
 mod preflight;
 mod release;
 mod restage;
-mod texts;
+pub mod texts;
 pub mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -181,13 +181,7 @@ pub fn prepare<M: Machine>(
     let Parts {
         trees, mut held, ..
     } = parts;
-    for id in store::generations(machine, layout)? {
-        // Each holds all of its texts: where one was edited, another may still be right. A generation
-        // that cannot be read holds nothing.
-        if let Ok(manifest) = store::manifest(machine, layout, id) {
-            held.add(layout, &manifest);
-        }
-    }
+    held.add_all(machine, layout)?;
     let build = to_build(machine, layout, &to, &trees)?;
     spool::visit(machine, layout)?;
     let mut prepared = Prepared {

@@ -3,9 +3,9 @@
 //!
 //! A kind of text is added in [`texts`], with its place in `layout::Generation`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use push_wire::digest::Digest;
 use push_wire::manifest::Manifest;
@@ -14,7 +14,8 @@ use push_wire::name::{AppName, FileName, UserName};
 
 use super::Error;
 use crate::layout::{self, Layout};
-use crate::machine::{Access, Disk, TEXT_BYTES_MAX};
+use crate::machine::{Access, Disk, Node, TEXT_BYTES_MAX};
+use crate::store::{self, StoreError};
 
 /// One text of a generation.
 #[derive(Debug, Clone)]
@@ -114,6 +115,17 @@ impl Held {
         }
     }
 
+    /// Adds what every generation holds: where a text of one was edited, another may still be right. A
+    /// generation that cannot be read holds nothing.
+    pub fn add_all<M: Disk>(&mut self, machine: &M, layout: &Layout) -> Result<(), StoreError> {
+        for id in store::generations(machine, layout)? {
+            if let Ok(manifest) = store::manifest(machine, layout, id) {
+                self.add(layout, &manifest);
+            }
+        }
+        Ok(())
+    }
+
     /// How large all sent texts are together, in bytes.
     pub fn sent_bytes(&self) -> u64 {
         self.sent.values().map(|text| text.len() as u64).sum()
@@ -125,7 +137,7 @@ impl Held {
             return Ok(Some(sent.clone()));
         }
         for path in self.files.get(&digest).into_iter().flatten() {
-            if machine.stat(path)?.is_none() {
+            if !is_file(machine, path)? {
                 continue;
             }
             let text = machine.read(path, TEXT_BYTES_MAX)?;
@@ -136,4 +148,36 @@ impl Held {
         }
         Ok(None)
     }
+}
+
+/// The texts of a generation that were changed in place and are nowhere any more as they were declared.
+/// The other generations are looked at only when there are such.
+pub fn lost<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<BTreeSet<Digest>, StoreError> {
+    let (mut own, mut all) = (Held::default(), Held::default());
+    own.add(layout, manifest);
+    let mut lost = BTreeSet::new();
+    for digest in own.files.keys() {
+        if own.get(machine, *digest)?.is_none() {
+            lost.insert(*digest);
+        }
+    }
+    if !lost.is_empty() {
+        all.add_all(machine, layout)?;
+    }
+    let mut found = BTreeSet::new();
+    for digest in lost {
+        if all.get(machine, digest)?.is_none() {
+            found.insert(digest);
+        }
+    }
+    Ok(found)
+}
+
+fn is_file<M: Disk>(machine: &M, path: &Path) -> io::Result<bool> {
+    let stat = machine.stat(path)?;
+    Ok(stat.is_some_and(|stat| stat.node == Node::File))
 }

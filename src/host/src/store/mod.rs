@@ -3,7 +3,9 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `mod` | reads and checks generations, and says which one is in effect |
+//! | `mod` | reads generations, and says which one is in effect |
+//! | [`verify`] | holds a generation against what it declares, and looks who could have changed it |
+//! | [`sealed`] | the sealed secrets of a generation, or their twins in another one |
 //! | [`links`] | the constant live links through `/etc/push/current` |
 //! | [`switch`] | the renames of the link that names the generation in effect |
 //! | [`prune`] | removes what nothing needs any more |
@@ -15,22 +17,23 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use push_wire::digest::Digest;
 use push_wire::manifest::{FORMAT, Manifest};
 use push_wire::name::GenerationId;
 use push_wire::path::HostPath;
 use serde::Deserialize;
 
 use crate::journal::Journal;
-use crate::layout::{Generation, Layout};
-use crate::machine::{Access, Disk, Node, Stat, TEXT_BYTES_MAX};
+use crate::layout::Layout;
+use crate::machine::{Disk, Node, TEXT_BYTES_MAX};
 
 pub mod links;
 pub mod prune;
+pub mod sealed;
 pub mod switch;
+pub mod verify;
 
-/// Bits that let somebody else than the owner write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
+use verify::check;
+pub use verify::{differences, verify};
 
 /// Why a generation cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,19 @@ pub enum StoreError {
     #[error("{} was edited on this host", path.display())]
     Edited {
         /// The first that was.
+        path: PathBuf,
+    },
+    /// Something is in a generation that push did not put there.
+    #[error("{} is in a generation, and push did not put it there", path.display())]
+    Added {
+        /// The first that is.
+        path: PathBuf,
+    },
+    /// A sealed secret of the generation in effect is damaged, and no other generation holds the same:
+    /// what is in effect could not be brought back with it.
+    #[error("the sealed secret {} is damaged, so that the generation in effect could not come back", path.display())]
+    Irreplaceable {
+        /// Which.
         path: PathBuf,
     },
     /// A later push wrote it.
@@ -86,9 +102,15 @@ impl StoreError {
     pub fn help(&self) -> &'static str {
         match self {
             Self::Tampered { .. } => {
-                "push again: it stages a new generation; look who else changes /etc/push on this host"
+                "look who else changes /etc/push on this host, and put it right: give it back to root, \
+                 or make an empty file in place of a missing one; then push again, which stages a new \
+                 generation"
             }
             Self::Edited { .. } => "push again: it stages a new generation with what is declared",
+            Self::Added { .. } => "move it away, then push again",
+            Self::Irreplaceable { .. } => {
+                "push once without changing that secret: it is sealed to this host anew; then push the change"
+            }
             Self::Later { .. } => "use the push that wrote it, or a later one",
             Self::Current { .. } => {
                 "see `ls -l /etc/push`; set the link to a generation of /etc/push/generations by hand"
@@ -120,6 +142,19 @@ pub fn current<M: Disk>(machine: &M, layout: &Layout) -> Result<GenerationId, St
         .ok_or_else(|| wrong(format!("it points to {}", target.display())))
 }
 
+/// Whether the switch names this generation; not, if it is no switch at all.
+pub fn is_current<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    id: GenerationId,
+) -> Result<bool, StoreError> {
+    match current(machine, layout) {
+        Ok(found) => Ok(found == id),
+        Err(StoreError::Current { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// What is in effect; [`Manifest::empty`] before the first push.
 pub fn current_manifest<M: Disk>(machine: &M, layout: &Layout) -> Result<Manifest, StoreError> {
     manifest(machine, layout, current(machine, layout)?)
@@ -136,7 +171,9 @@ pub fn manifest<M: Disk>(
         return Ok(Manifest::empty());
     }
     let generation = layout.generation(id);
-    check(machine, generation.folder(), Node::Folder)?;
+    for folder in [&layout.push(), &layout.generations(), generation.folder()] {
+        check(machine, folder, Node::Folder)?;
+    }
     let path = generation.manifest();
     check(machine, &path, Node::File)?;
     let manifest = parse(&path, &machine.read(&path, TEXT_BYTES_MAX)?)?;
@@ -192,165 +229,4 @@ pub fn highest<M: Disk>(
             .filter_map(|record| Some(record.about.as_ref()?.to)),
     );
     Ok(used.last().copied().unwrap_or(GenerationId::NONE))
-}
-
-/// Checks that everything a generation declares is there as it was staged, byte for byte, and that
-/// nobody but root can have put it there.
-pub fn verify<M: Disk>(
-    machine: &M,
-    layout: &Layout,
-    manifest: &Manifest,
-) -> Result<(), StoreError> {
-    match edited(machine, layout, manifest)?.into_iter().next() {
-        None => Ok(()),
-        Some(path) => Err(StoreError::Edited { path }),
-    }
-}
-
-/// The same for a generation that is in effect, whose texts are reached through live links: those that
-/// were edited in place are named and are no error. It works with them, and could be brought back.
-pub fn edited<M: Disk>(
-    machine: &M,
-    layout: &Layout,
-    manifest: &Manifest,
-) -> Result<Vec<PathBuf>, StoreError> {
-    if manifest.generation.is_none() {
-        return Ok(Vec::new());
-    }
-    let generation = layout.generation(manifest.generation);
-    let mut edited = Vec::new();
-    for text in texts(&generation, manifest) {
-        if is_edited(machine, &text)? {
-            edited.push(text.path);
-        }
-    }
-    for (name, app) in manifest.apps() {
-        let release = layout.release(name, &app.release);
-        check(machine, &release, Node::Folder)?;
-        let link = generation.app(name);
-        if machine.read_link(&link)?.as_ref() != Some(&release) {
-            let why = format!("it does not point to {}", release.display());
-            return Err(StoreError::Tampered { path: link, why });
-        }
-    }
-    Ok(edited)
-}
-
-fn is_edited<M: Disk>(machine: &M, text: &Text) -> Result<bool, StoreError> {
-    let has_access = if let Some(access) = &text.access {
-        has_declared_access(machine, &text.path, access)?
-    } else {
-        check(machine, &text.path, Node::File)?;
-        true
-    };
-    let is_same = Digest::of(machine.read(&text.path, TEXT_BYTES_MAX)?) == text.digest;
-    if !is_same && text.kind == Kind::Sealed {
-        // It could not be opened when the generation had to come back.
-        let why = "its content differs".to_owned();
-        let path = text.path.clone();
-        return Err(StoreError::Tampered { path, why });
-    }
-    Ok(!is_same || !has_access)
-}
-
-/// A file that a generation must hold.
-struct Text {
-    path: PathBuf,
-    digest: Digest,
-    /// Its declared access; `None` for what is root's own.
-    access: Option<Access>,
-    kind: Kind,
-}
-
-/// Whether a text means something when it is changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Sealed,
-}
-
-fn texts(generation: &Generation, manifest: &Manifest) -> Vec<Text> {
-    let roots = |path, digest| Text {
-        path,
-        digest,
-        access: None,
-        kind: Kind::Plain,
-    };
-    let units = manifest
-        .units()
-        .into_iter()
-        .map(|(name, unit)| roots(generation.unit(name), unit.digest));
-    let sites = manifest
-        .sites()
-        .into_iter()
-        .map(|(app, text)| roots(generation.site(app), text.digest));
-    let secrets = manifest
-        .secrets()
-        .into_iter()
-        .map(|((app, name), secret)| Text {
-            kind: Kind::Sealed,
-            ..roots(generation.sealed(app, name), secret.sealed)
-        });
-    let firewall = manifest
-        .nftables()
-        .map(|text| roots(generation.firewall(), Digest::of(text)));
-    let files = manifest.files().into_iter().map(|(path, file)| Text {
-        path: generation.file(path),
-        digest: file.digest,
-        access: Some(links::access(file)),
-        kind: Kind::Plain,
-    });
-    units
-        .chain(sites)
-        .chain(secrets)
-        .chain(firewall)
-        .chain(files)
-        .collect()
-}
-
-/// Refuses what is of another kind, what somebody else owns or can write, and a file with a second
-/// name, by which it could be changed from elsewhere.
-fn check<M: Disk>(machine: &M, path: &Path, wanted: Node) -> Result<(), StoreError> {
-    let found = kind(machine, path, wanted)?;
-    let wrong = |why: String| StoreError::Tampered {
-        path: path.to_owned(),
-        why,
-    };
-    if found.uid != 0 {
-        return Err(wrong(format!("user {} owns it, not root", found.uid)));
-    }
-    if found.mode & WRITABLE_BY_OTHERS != 0 {
-        return Err(wrong(format!(
-            "others can write it (mode {:o})",
-            found.mode
-        )));
-    }
-    Ok(())
-}
-
-/// Whether a declared file has the owner and mode that were declared for it.
-fn has_declared_access<M: Disk>(
-    machine: &M,
-    path: &Path,
-    access: &Access,
-) -> Result<bool, StoreError> {
-    let found = kind(machine, path, Node::File)?;
-    Ok(found.mode == access.mode && (found.uid, found.gid) == machine.ids(access)?)
-}
-
-fn kind<M: Disk>(machine: &M, path: &Path, wanted: Node) -> Result<Stat, StoreError> {
-    let wrong = |why: String| StoreError::Tampered {
-        path: path.to_owned(),
-        why,
-    };
-    let found = machine
-        .stat(path)?
-        .ok_or_else(|| wrong("it is missing".to_owned()))?;
-    if found.node != wanted {
-        return Err(wrong(format!("it is a {:?}, not a {wanted:?}", found.node)));
-    }
-    if wanted == Node::File && found.names != 1 {
-        return Err(wrong(format!("it has {} names", found.names)));
-    }
-    Ok(found)
 }

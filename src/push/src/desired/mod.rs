@@ -102,9 +102,9 @@ impl Desired {
         }
     }
 
-    /// The texts that the host's current generation does not hold.
+    /// The texts that the host's current generation does not hold, or not as they were declared.
     pub fn lacking_texts(&self, hello: &Hello) -> impl Iterator<Item = (Digest, &Bytes)> {
-        let held = held(&hello.manifest);
+        let held = &held(&hello.manifest) - &hello.lost;
         self.texts
             .iter()
             .filter(move |(digest, _)| !held.contains(*digest))

@@ -223,5 +223,6 @@ pub fn hello() -> Hello {
         fingerprint_key: Digest::of("key").to_string(),
         releases: BTreeMap::new(),
         highest: GenerationId::NONE,
+        lost: [].into(),
     }
 }

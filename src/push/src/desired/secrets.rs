@@ -210,6 +210,8 @@ fn secret(
         .slice(&making.input.fleet.project)
         .and_then(|slice| slice.secrets.get(&place.app.name)?.get(place.file))
         .filter(|old| old.recipient == recipient.digest)
+        // A sealed secret that is damaged there is sealed anew.
+        .filter(|old| !making.input.hello.lost.contains(&old.sealed))
         .map(|old| Secret {
             owner: delivery.owner.clone(),
             reader: delivery.reader,

@@ -172,6 +172,37 @@ fn a_secret_that_is_sealed_anew_with_the_same_content_changes_nothing() {
 }
 
 #[test]
+fn what_somebody_changed_on_the_host_and_it_holds_nowhere_else_is_brought_again() {
+    let mut sample = settled(API);
+    let old = sample.desired();
+    let unit = old.slice.units["api.service"].digest;
+    let secret = old.slice.secrets.values().next().unwrap();
+    let (name, secret) = secret.iter().next().unwrap();
+    let brought = |sample: &Sample| {
+        let desired = sample.desired();
+        let texts = desired.lacking_texts(&sample.hello);
+        (
+            texts.map(|(digest, _)| digest).collect::<Vec<_>>(),
+            desired.slice.secrets.values().next().unwrap()[name].clone(),
+        )
+    };
+    assert_eq!(brought(&sample).0, []);
+    sample.hello.lost = [unit].into();
+    assert_eq!(brought(&sample).0, [unit]);
+    assert!(
+        plan(&sample).is_empty(),
+        "what is declared is what is in effect"
+    );
+    // A sealed secret cannot be made again as it was.
+    sample.hello.lost = [secret.sealed].into();
+    sample.vault.sealing = 1;
+    let (texts, anew) = brought(&sample);
+    assert_eq!(texts, [anew.sealed]);
+    assert_ne!(anew.sealed, secret.sealed);
+    assert_eq!(anew.fingerprint, secret.fingerprint);
+}
+
+#[test]
 fn a_secret_that_is_missing_stops_the_push_by_its_name() {
     let mut sample = Sample::new(API);
     sample.vault.missing = Some("url".parse().unwrap());

@@ -12,6 +12,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use super::change::{Change, Ino, Inode, Kind, apply, apply_in_part, concerns};
 use super::random::Random;
 use crate::machine::{Node, Stat};
 
@@ -20,51 +21,6 @@ const LINKS_MAX: usize = 16;
 
 /// The file system that a power cut empties.
 const VOLATILE: &str = "run";
-
-type Ino = usize;
-
-#[derive(Debug, Clone)]
-enum Kind {
-    File(Vec<u8>),
-    Folder(BTreeMap<String, Ino>),
-    Link(PathBuf),
-}
-
-#[derive(Debug, Clone)]
-struct Inode {
-    kind: Kind,
-    mode: u32,
-    ids: (u32, u32),
-    reserved: u64,
-}
-
-/// A change that has not been synced.
-#[derive(Debug, Clone)]
-enum Change {
-    Write {
-        ino: Ino,
-        at: usize,
-        bytes: Vec<u8>,
-    },
-    Cut {
-        ino: Ino,
-        bytes: usize,
-    },
-    Enter {
-        folder: Ino,
-        name: String,
-        ino: Ino,
-    },
-    Leave {
-        folder: Ino,
-        name: String,
-    },
-    Move {
-        from: (Ino, String),
-        to: (Ino, String),
-        ino: Ino,
-    },
-}
 
 /// Which pending changes survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +105,15 @@ impl MemoryDisk {
     pub fn sync_everything(&mut self) {
         for (_, change) in std::mem::take(&mut self.pending) {
             apply(&mut self.durable, &change);
+        }
+    }
+
+    /// Gives what is at a path to a user, with other permission bits: what somebody else did to a host.
+    pub fn give(&mut self, path: &Path, (uid, mode): (u32, u32)) {
+        let ino = self.find(path, Last::Keep).unwrap();
+        for tree in [&mut self.live, &mut self.durable] {
+            let inode = Rc::make_mut(&mut tree[ino]);
+            (inode.ids, inode.mode) = ((uid, uid), mode);
         }
     }
 
@@ -518,79 +483,6 @@ impl MemoryDisk {
             },
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(vec![]),
             Err(error) => Err(error),
-        }
-    }
-}
-
-/// Whether syncing an inode makes a change durable.
-fn concerns(change: &Change, ino: Ino) -> bool {
-    match change {
-        Change::Write { ino: file, .. } | Change::Cut { ino: file, .. } => *file == ino,
-        Change::Enter { folder, .. } | Change::Leave { folder, .. } => *folder == ino,
-        Change::Move { from, to, .. } => from.0 == ino || to.0 == ino,
-    }
-}
-
-fn apply(tree: &mut [Rc<Inode>], change: &Change) {
-    match change {
-        Change::Write { ino, at, bytes } => {
-            if let Kind::File(content) = &mut Rc::make_mut(&mut tree[*ino]).kind {
-                content.resize(content.len().max(at + bytes.len()), 0);
-                content[*at..at + bytes.len()].copy_from_slice(bytes);
-            }
-        }
-        Change::Cut { ino, bytes } => {
-            if let Kind::File(content) = &mut Rc::make_mut(&mut tree[*ino]).kind {
-                content.truncate(*bytes);
-            }
-        }
-        Change::Enter { folder, name, ino } => {
-            if let Kind::Folder(entries) = &mut Rc::make_mut(&mut tree[*folder]).kind {
-                entries.insert(name.clone(), *ino);
-            }
-        }
-        Change::Leave { folder, name } => {
-            if let Kind::Folder(entries) = &mut Rc::make_mut(&mut tree[*folder]).kind {
-                entries.remove(name);
-            }
-        }
-        Change::Move { from, to, ino } => {
-            apply(
-                tree,
-                &Change::Leave {
-                    folder: from.0,
-                    name: from.1.clone(),
-                },
-            );
-            apply(
-                tree,
-                &Change::Enter {
-                    folder: to.0,
-                    name: to.1.clone(),
-                    ino: *ino,
-                },
-            );
-        }
-    }
-}
-
-/// Applies a change, or not, or a write in part: cut short, or as zeros of its length.
-fn apply_in_part(tree: &mut [Rc<Inode>], change: Change, random: &mut Random) {
-    let toss = random.below(4);
-    match change {
-        Change::Write { ino, at, bytes } => {
-            let bytes = match toss {
-                0 => return,
-                1 => bytes[..random.index(bytes.len() + 1)].to_vec(),
-                2 => vec![0; bytes.len()],
-                _ => bytes,
-            };
-            apply(tree, &Change::Write { ino, at, bytes });
-        }
-        other => {
-            if toss.is_multiple_of(2) {
-                apply(tree, &other);
-            }
         }
     }
 }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{Access, Clock, Disk, Held, Stat, Tool, ToolError, World, milliseconds};
 
+mod change;
 pub mod disk;
 pub mod effect;
 pub mod random;

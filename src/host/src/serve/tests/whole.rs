@@ -412,3 +412,38 @@ fn status_names_what_is_not_as_declared_and_texts_hold_no_secret() {
     };
     assert_eq!(texts.keys().collect::<Vec<_>>(), [&Digest::of("a file")]);
 }
+
+/// Edits, at generation 1, what generation 2 would take from there.
+#[test]
+fn a_text_that_was_edited_and_is_held_nowhere_else_is_asked_for_and_taken() {
+    let sealed = [SEAL, b"s3cret"].concat();
+    for (path, text) in [
+        ("files/etc/x/y", b"a file".as_slice()),
+        ("systemd/api.service", b"app=api"),
+        ("secrets/api/key.age", &sealed),
+    ] {
+        let mut host = pushed();
+        assert_eq!(hello(&mut host).lost, [].into());
+        let path = Path::new("/etc/push/generations/1").join(path);
+        let access = crate::machine::Access::public_file();
+        crate::machine::replace(&mut host, &path, b"edited", &access).unwrap();
+        assert_eq!(hello(&mut host).lost, [Digest::of(text)].into());
+        let mut next = stage(1);
+        put(&mut next, b"another file");
+        next.slice
+            .files
+            .insert("/etc/another".parse().unwrap(), file("another file"));
+        let mut without = next.clone();
+        without.texts.remove(&Digest::of(text));
+        let replies = converse(&mut host, staging(&without));
+        assert!(
+            matches!(&replies[0], Reply::Refused(refusal) if matches!(&**refusal, Refusal::Corrupt { .. })),
+            "{replies:?}"
+        );
+        let replies = converse(&mut host, staging(&next));
+        assert!(matches!(replies[..], [Reply::Staged { .. }]), "{replies:?}");
+        // Now another generation holds it.
+        assert_eq!(hello(&mut host).lost, [].into());
+        assert_eq!(switch(&mut host, 2, "t2"), State::Committed);
+    }
+}

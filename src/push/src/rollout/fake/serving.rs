@@ -169,6 +169,7 @@ impl Serving {
                 fingerprint_key: String::new(),
                 releases: BTreeMap::new(),
                 highest: host.manifest.generation,
+                lost: [].into(),
             }
         });
         self.say(&Reply::Hello(Box::new(hello))).await
