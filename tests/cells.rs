@@ -69,6 +69,7 @@ const CELLS: &[(&str, &str, &str)] = &[
     // Power.
     ("power cut", "any", "a_host_that_loses_power_at_any_moment_is_wholly_old_or_wholly_new_on_ext4"),
     ("power cut", "any", "a_host_that_loses_power_at_any_moment_is_wholly_old_or_wholly_new_on_xfs"),
+    ("power cut", "any", "a_host_that_loses_power_at_any_moment_is_wholly_old_or_wholly_new_on_btrfs"),
     ("power cut", "staging", "staging_cut_at_any_call_leaves_nothing_half_and_comes_to_its_end_the_next_time"),
     ("power cut", "switching", "a_transaction_cut_at_any_call_ends_wholly_old_or_wholly_new"),
     ("power cut", "on trial", "power_lost_during_probation_brings_the_old_generation_back"),

@@ -1,351 +1,326 @@
 //! Power cuts on real hosts: the host's disk is a file system of its own, nothing of it is written
 //! any more from one moment on, every process is gone, and the host boots from what had really
-//! reached the disk. Then it is looked at from outside.
+//! reached the disk; now and then its power goes again while it boots. Then it is looked at from
+//! outside, and every invariant is checked:
 //!
-//! `PUSH_TEST_CUTS` is how many cuts each file system gets (12), `PUSH_TEST_SEED` the seed of the
-//! random ones (the clock), `PUSH_TEST_ROLLBACKS` how many rollbacks are timed (3).
+//! | what must hold | looked at |
+//! |---|---|
+//! | wholly old or wholly new | the tag in everything declared, see `witness.rs` |
+//! | it settles without the laptop | the journal, while nobody helps |
+//! | the tool tells the truth | its words, exit code, `status` and `history`, see `verdict.rs` |
+//! | a login that worked works | those questions are asked over SSH |
+//! | only what push owns changes | every other path of the host, before the first push and after |
+//! | the same push again does nothing | it is carried out |
+//! | nothing current or previous is pruned | their generations and releases are there, no link of them dangles |
+//!
+//! `PUSH_TEST_CUTS` is how many cuts each file system gets (36, and half of them come right after
+//! something was seen to happen), `PUSH_TEST_SEED` the seed of what is random (the clock),
+//! `PUSH_TEST_ROLLBACKS` how many rollbacks are timed (3).
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use push::rehearse::{Disk, Filesystem, HostSpec, RehearsalHost};
+use push_tests::cuts::{Chance, Kind, Moment, Seen, Tally, Watch, draw};
 use push_tests::hosts::{has_program, say};
-use push_tests::lab::{Lab, Running, Said, eventually};
-use push_tests::witness::{self, Fate, generation, in_effect, journal, tag, whole};
-use push_wire::journal::{Record, State};
+use push_tests::lab::{Lab, Running, eventually};
+use push_tests::verdict::Before;
+use push_tests::witness::{self, Fate, foreign, generation, journal, tag, whole};
+use push_wire::journal::State;
 
 /// How large a host's disk is: XFS wants 300 MiB at least, and releases are kept.
 const DISK_MIB: u32 = 1024;
 
-/// How long after a state of the journal the power may go, in milliseconds.
-const AFTER_STATE_MS: u64 = 80;
+/// How long a push may take until it comes to a marker.
+const MARKER_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a push may take until it reaches a state.
-const STATE_WITHIN: Duration = Duration::from_secs(60);
+/// How often it is looked for.
+const MARKER_POLL: Duration = Duration::from_micros(300);
+
+/// What a first push takes about, until one was timed.
+const FIRST_SPAN: Duration = Duration::from_secs(4);
+
+/// How often the power goes again in the recovery: once in so many cuts.
+const AGAIN_ONCE_IN: u64 = 6;
+
+/// How long after the power came back it goes again, at most, in milliseconds.
+const AGAIN_WITHIN_MS: u64 = 900;
 
 /// How long the old release may take to answer again.
 const BACK_WITHIN: Duration = Duration::from_secs(30);
 
+/// The file systems, and what makes them.
+const FILESYSTEMS: [(Filesystem, &str); 3] = [
+    (Filesystem::Ext4, "mkfs.ext4"),
+    (Filesystem::Xfs, "mkfs.xfs"),
+    (Filesystem::Btrfs, "mkfs.btrfs"),
+];
+
 #[test]
 fn a_host_that_loses_power_at_any_moment_is_wholly_old_or_wholly_new_on_ext4() {
-    cuts_on(Filesystem::Ext4, "mkfs.ext4");
+    cuts_on(0);
 }
 
 #[test]
 fn a_host_that_loses_power_at_any_moment_is_wholly_old_or_wholly_new_on_xfs() {
-    cuts_on(Filesystem::Xfs, "mkfs.xfs");
+    cuts_on(1);
+}
+
+#[test]
+fn a_host_that_loses_power_at_any_moment_is_wholly_old_or_wholly_new_on_btrfs() {
+    cuts_on(2);
 }
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
-fn cuts_on(filesystem: Filesystem, program: &str) {
+fn cuts_on(place: usize) {
+    let (filesystem, program) = FILESYSTEMS[place];
     if !has_program(program) {
         return;
     }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = number("PUSH_TEST_SEED", now.subsec_nanos().into());
+    let cuts = number("PUSH_TEST_CUTS", 36);
+    let Some(mut series) = Series::begin(filesystem, seed) else {
+        return;
+    };
+    say(&format!(
+        "{filesystem:?}: PUSH_TEST_SEED={seed} PUSH_TEST_CUTS={cuts}"
+    ));
+    let began = Instant::now();
+    let own = (place as u64, FILESYSTEMS.len() as u64);
+    for cut in 0..cuts {
+        let (kind, moment) = draw(&mut series.chance, (cut, cuts), own);
+        series.round(kind, moment);
+    }
+    let took = began.elapsed();
+    say(&format!(
+        "{filesystem:?}, PUSH_TEST_SEED={seed}, in {took:?}: {}",
+        series.tally
+    ));
+}
+
+/// Cut after cut on one host.
+struct Series {
+    lab: Lab,
+    filesystem: Filesystem,
+    chance: Chance,
+    /// The latest tag that was given away.
+    latest: u32,
+    /// The tag in effect; `None` where nothing is.
+    now: Option<u32>,
+    /// The tag that a rollback leads to.
+    previous: Option<u32>,
+    /// How long an undisturbed push takes.
+    span: Duration,
+    /// What was on the host before it was pushed to.
+    foreign: BTreeSet<String>,
+    tally: Tally,
+}
+
+impl Series {
+    fn begin(filesystem: Filesystem, seed: u64) -> Option<Self> {
+        let lab = boot(filesystem)?;
+        let foreign = foreign(lab.host("web1"));
+        Some(Self {
+            lab,
+            filesystem,
+            chance: Chance::of(seed),
+            latest: 0,
+            now: None,
+            previous: None,
+            span: FIRST_SPAN,
+            foreign,
+            tally: Tally::default(),
+        })
+    }
+
+    fn host(&self) -> &RehearsalHost {
+        self.lab.host("web1")
+    }
+
+    /// A push, a cut, a boot, a look.
+    fn round(&mut self, kind: Kind, moment: Moment) {
+        self.make_ready_for(kind);
+        let (arguments, wanted) = self.declare(kind);
+        let before = Before::of(&self.lab, (self.now, wanted));
+        let mut running = self.lab.spawn(arguments);
+        let seen = wait_for(moment, self.span, (&before, &mut running));
+        before.host().power_cut().unwrap();
+        let durable = before.state();
+        self.tally.cut(kind, moment, seen);
+        self.tally.durable(durable.as_ref());
+        if self.chance.once_in(AGAIN_ONCE_IN) {
+            let after = Duration::from_millis(self.chance.below(AGAIN_WITHIN_MS));
+            cut_while_booting(before.host(), after);
+            self.tally.cut_again();
+        }
+        let booted = before.host().boot_again();
+        let said = running.end();
+        let booted = booted.unwrap_or_else(|error| {
+            panic!(
+                "{kind:?} {moment:?}: {error}\n{}",
+                witness::story(before.host())
+            )
+        });
+        self.tally.booted(booted);
+        say(&format!(
+            "{:?}: {kind:?} {moment:?}: {durable:?}",
+            self.filesystem
+        ));
+        let found = before.ends(&said);
+        let ended = before.state();
+        self.tally.ended(said.code(), ended.as_ref());
+        if ended.is_some_and(|state| state.is_committed()) {
+            self.previous = self.now;
+            self.now = found;
+        }
+        self.check_owned();
+        self.check_kept();
+        self.check_repeated();
+    }
+
+    /// Brings the host to where a push of a kind can begin.
+    fn make_ready_for(&mut self, kind: Kind) {
+        if kind.is_first() {
+            if generation(self.host()) != 0 {
+                // A fleet's name and its network are free only once the one before is gone.
+                self.lab = boot(self.filesystem).unwrap();
+                (self.now, self.previous) = (None, None);
+                self.foreign = foreign(self.host());
+            }
+            return;
+        }
+        if self.now.is_none() {
+            self.undisturbed();
+        }
+        if kind == Kind::Rollback && self.previous.is_none() {
+            self.undisturbed();
+        }
+    }
+
+    /// A push that nobody disturbs, of a tag of its own.
+    fn undisturbed(&mut self) {
+        let (arguments, wanted) = self.declare(Kind::Update);
+        let said = self.lab.push(arguments).exits(0);
+        self.span = said.took;
+        self.previous = self.now;
+        self.now = wanted;
+    }
+
+    /// Writes down what is to be pushed, and says how, and which tag is then in effect.
+    fn declare(&mut self, kind: Kind) -> (&'static [&'static str], Option<u32>) {
+        let fate = match kind {
+            Kind::First | Kind::Update => Fate::Healthy,
+            Kind::FirstBroken | Kind::Broken => Fate::Broken,
+            Kind::Rollback => return (&["rollback", "prod", "--yes"], self.previous),
+            Kind::Removal => {
+                self.lab.environment("prod", HEAD, "");
+                return (&["prod", "--yes"], None);
+            }
+        };
+        self.latest += 1;
+        self.environment(self.latest, fate);
+        (&["prod", "--yes"], Some(self.latest))
+    }
+
+    fn environment(&self, number: u32, fate: Fate) {
+        witness::environment(&self.lab, (number, fate), "");
+        let file = self.lab.path("inventory/prod.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("project = \"shop\"", HEAD);
+        std::fs::write(file, text).unwrap();
+    }
+
+    /// Nothing that is not push's is new, gone or different.
+    fn check_owned(&self) {
+        let found = foreign(self.host());
+        let changed: Vec<_> = found.symmetric_difference(&self.foreign).collect();
+        assert!(changed.is_empty(), "not push's to change: {changed:#?}");
+    }
+
+    /// What is in effect and what was before it are there, with all that they lead to.
+    fn check_kept(&self) {
+        let records = journal(self.host());
+        let Some(last) = records.iter().rfind(|record| record.state.is_committed()) else {
+            return;
+        };
+        let about = witness::about(&records, &last.transaction);
+        for id in [about.from, about.to].iter().filter(|id| !id.is_none()) {
+            let folder = format!("/etc/push/generations/{id}");
+            let dangling = self
+                .host()
+                .succeed(&["find", &folder, "-xtype", "l"])
+                .unwrap();
+            assert_eq!(dangling, "", "generation {id}");
+        }
+    }
+
+    /// The same push again changes nothing.
+    fn check_repeated(&self) {
+        match self.now {
+            Some(number) => self.environment(number, Fate::Healthy),
+            None if generation(self.host()) == 0 => return,
+            None => self.lab.environment("prod", HEAD, ""),
+        }
+        let said = self.lab.push(&["prod", "--yes"]).exits(0);
+        said.says("othing to do");
+    }
+}
+
+/// Few releases are kept, so that each commit has something to prune.
+const HEAD: &str = "project = \"shop\"\nkeep_releases = 2";
+
+fn boot(filesystem: Filesystem) -> Option<Lab> {
     let disk = Disk::Loop {
         filesystem,
         size_mib: DISK_MIB,
     };
-    let Some(lab) = Lab::boot(&[HostSpec::named("web1").disk(disk)]) else {
-        return;
-    };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let seed = number("PUSH_TEST_SEED", now.subsec_nanos().into());
-    let cuts = number("PUSH_TEST_CUTS", 12);
-    say(&format!(
-        "{filesystem:?}: {cuts} cuts, PUSH_TEST_SEED={seed}"
-    ));
-    let mut series = Series::begin(&lab, seed);
-    let began = Instant::now();
-    for index in 0..cuts {
-        let cut = series.draw(index);
-        series.round(cut);
-    }
-    say(&format!(
-        "{filesystem:?}: {cuts} cuts in {:?}: {:?}",
-        began.elapsed(),
-        series.seen
-    ));
+    let lab = Lab::boot(&[HostSpec::named("web1").disk(disk)])?;
+    // A host that was only just made has its own keys in memory; one that is pushed to has not.
+    lab.host("web1").succeed(&["sync"]).unwrap();
+    Some(lab)
 }
 
-/// When the power goes.
-#[derive(Debug, Clone, Copy)]
-enum Cut {
-    /// So long after the journal has a state.
-    After(Marker, Duration),
-    /// So long after the start of the push.
-    Moment(Duration),
-}
-
-/// A state of the journal, without what it carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Marker {
-    Prepared,
-    Switching,
-    Probation,
-    Committed,
-    TakingBack,
-    TakenBack,
-}
-
-impl Marker {
-    const ALL: [Self; 6] = [
-        Self::Prepared,
-        Self::Switching,
-        Self::Probation,
-        Self::Committed,
-        Self::TakingBack,
-        Self::TakenBack,
-    ];
-
-    fn of(state: &State) -> Self {
-        match state {
-            State::Prepared => Self::Prepared,
-            State::Switching => Self::Switching,
-            State::Probation(_) => Self::Probation,
-            State::Committed => Self::Committed,
-            State::TakingBack(_) => Self::TakingBack,
-            State::TakenBack(_) => Self::TakenBack,
-        }
-    }
-
-    /// What the app has to be for a push to come to this.
-    fn fate(self) -> Fate {
-        match self {
-            Self::Prepared | Self::Switching | Self::Probation | Self::Committed => Fate::Healthy,
-            Self::TakingBack | Self::TakenBack => Fate::Broken,
-        }
-    }
-}
-
-/// Numbers that a seed repeats (xorshift64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit.max(1)
-    }
-}
-
-/// Cut after cut on one host.
-struct Series<'a> {
-    lab: &'a Lab,
-    host: &'a RehearsalHost,
-    chance: Chance,
-    /// The tag in effect.
-    number: u32,
-    /// How long an undisturbed push takes.
+/// Waits for the moment of the cut.
+fn wait_for(
+    moment: Moment,
     span: Duration,
-    seen: Seen,
-}
-
-/// What the cuts hit and what came of them.
-#[derive(Debug, Default)]
-struct Seen {
-    /// Cuts that found the last transaction in no state of its own: before the switch.
-    before: u32,
-    /// By the state that had reached the disk.
-    prepared: u32,
-    switching: u32,
-    probation: u32,
-    committed: u32,
-    taking_back: u32,
-    taken_back: u32,
-    /// By the exit code of the push.
-    codes: std::collections::BTreeMap<i32, u32>,
-    /// Hosts found at the new generation.
-    new: u32,
-    slowest_boot: Duration,
-}
-
-impl<'a> Series<'a> {
-    fn begin(lab: &'a Lab, seed: u64) -> Self {
-        witness::environment(lab, (1, Fate::Healthy), "");
-        lab.push(&["prod", "--yes"]).exits(0);
-        let host = lab.host("web1");
-        assert_eq!(whole(host), tag(1));
-        let mut series = Self {
-            lab,
-            host,
-            chance: Chance(seed | 1),
-            number: 1,
-            span: Duration::ZERO,
-            seen: Seen::default(),
-        };
-        series.undisturbed();
-        series
-    }
-
-    fn draw(&mut self, index: u64) -> Cut {
-        if index.is_multiple_of(2) {
-            let markers = Marker::ALL.len() as u64;
-            let marker = Marker::ALL[usize::try_from(index / 2 % markers).unwrap()];
-            let after_ms = self.chance.below(AFTER_STATE_MS);
-            // Every other time around at once, since then most is under way.
-            let is_at_once = (index / 2 / markers).is_multiple_of(2);
-            let after_ms = if is_at_once { 0 } else { after_ms };
-            return Cut::After(marker, Duration::from_millis(after_ms));
+    (before, running): (&Before<'_>, &mut Running),
+) -> Seen {
+    let (marker, delay) = match moment {
+        Moment::After(marker, delay) => (marker, delay),
+        Moment::Random(thousandths) => {
+            std::thread::sleep(span * thousandths / 1000);
+            return Seen::Came;
         }
-        let span_us = u64::try_from(self.span.as_micros()).unwrap();
-        Cut::Moment(Duration::from_micros(self.chance.below(span_us)))
-    }
-
-    /// A push that nobody disturbs, of a generation of its own.
-    fn undisturbed(&mut self) {
-        self.number += 1;
-        witness::environment(self.lab, (self.number, Fate::Healthy), "");
-        let said = self.lab.push(&["prod", "--yes"]).exits(0);
-        assert_eq!(whole(self.host), tag(self.number));
-        self.span = said.took;
-    }
-
-    /// A push, a cut, a boot, a look, and a push that must succeed.
-    fn round(&mut self, cut: Cut) {
-        let old = self.number;
-        self.number += 1;
-        let new = self.number;
-        let fate = match cut {
-            Cut::After(marker, _) => marker.fate(),
-            Cut::Moment(_) => [Fate::Healthy, Fate::Healthy, Fate::Broken]
-                [usize::try_from(self.chance.below(3)).unwrap()],
-        };
-        witness::environment(self.lab, (new, fate), "");
-        let known = journal(self.host).len();
-        let mut running = self.lab.spawn(&["prod", "--yes"]);
-        self.wait_for(cut, known, &mut running);
-        self.host.power_cut().unwrap();
-        let durable = journal(self.host);
-        let booted = self
-            .host
-            .boot_again()
-            .unwrap_or_else(|error| panic!("{cut:?}: {error}"));
-        self.seen.slowest_boot = self.seen.slowest_boot.max(booted);
-        let said = running.end();
-        self.count(durable.get(known..).unwrap_or_default(), said.code());
-        let context = format!("{cut:?} {fate:?}, old {}, new {}", tag(old), tag(new));
-        self.check((old, new), known, (&said, &context));
-        self.undisturbed();
-    }
-
-    fn wait_for(&self, cut: Cut, known: usize, running: &mut Running) {
-        let began = Instant::now();
-        match cut {
-            Cut::Moment(moment) => std::thread::sleep(moment),
-            Cut::After(marker, delay) => {
-                let is_there = || {
-                    let records = journal(self.host);
-                    let news = records.get(known..).unwrap_or_default();
-                    news.iter()
-                        .any(|record| Marker::of(&record.state) == marker)
-                };
-                while !is_there() && !running.has_ended() {
-                    assert!(began.elapsed() < STATE_WITHIN, "{marker:?} never came");
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                std::thread::sleep(delay);
-            }
+    };
+    let watch = Watch::begin(before);
+    let began = Instant::now();
+    while !watch.has_come(marker) {
+        if running.has_ended() {
+            return Seen::NeverCame;
         }
+        assert!(began.elapsed() < MARKER_WITHIN, "{marker} never came");
+        std::thread::sleep(MARKER_POLL);
     }
-
-    fn count(&mut self, durable: &[Record], code: i32) {
-        let seen = &mut self.seen;
-        let slot = match durable.last().map(|record| Marker::of(&record.state)) {
-            None => &mut seen.before,
-            Some(Marker::Prepared) => &mut seen.prepared,
-            Some(Marker::Switching) => &mut seen.switching,
-            Some(Marker::Probation) => &mut seen.probation,
-            Some(Marker::Committed) => &mut seen.committed,
-            Some(Marker::TakingBack) => &mut seen.taking_back,
-            Some(Marker::TakenBack) => &mut seen.taken_back,
-        };
-        *slot += 1;
-        *seen.codes.entry(code).or_default() += 1;
-    }
-
-    /// The host is wholly old or wholly new, its journal says which, and so does everybody else.
-    fn check(&mut self, (old, new): (u32, u32), known: usize, (said, context): (&Said, &str)) {
-        let host = self.host;
-        let told = format!(
-            "{context}\ncode {}\n--- stdout\n{}\n--- stderr\n{}",
-            said.code(),
-            said.stdout,
-            said.stderr
-        );
-        let records = journal(host);
-        let news = records.get(known..).unwrap_or_default();
-        let last = news.last().map(|record| &record.state);
-        assert!(
-            last.is_none_or(State::is_final),
-            "{told}\n{}",
-            witness::story(host)
-        );
-        let is_new = last.is_some_and(State::is_committed);
-        let expected = if is_new { tag(new) } else { tag(old) };
-        assert_eq!(whole(host), expected, "{told}\n{}", witness::story(host));
-        assert_eq!(generation(host), in_effect(&records), "{told}");
-        let marker = host
-            .succeed(&["curl", "-s", "http://127.85.83.72:8583/generation"])
-            .unwrap();
-        assert_eq!(marker.trim(), generation(host).to_string(), "{told}");
-        self.seen.new += u32::from(is_new);
-        let agrees = match said.code() {
-            0 => is_new && said.stderr.contains("committed"),
-            5 => {
-                last.is_some_and(|state| matches!(state, State::TakenBack(_)))
-                    && says(said, "taken back")
-            }
-            6 => says(said, "in doubt"),
-            // It was lost, or refused, before anything was ordered.
-            1 | 4 | 7 | 9 => last.is_none() && says(said, "1 host not touched"),
-            _ => false,
-        };
-        assert!(
-            agrees,
-            "the tool and the journal disagree: {last:?}\n{told}"
-        );
-        assert!(is_new || !says(said, "✓ committed"), "{told}");
-        let failed = host
-            .succeed(&["systemctl", "--failed", "--no-legend"])
-            .unwrap();
-        assert_eq!(failed, "", "{told}\n{}", witness::story(host));
-        self.check_status(&records, &told);
-    }
-
-    /// `push status` and `push history` tell what the journal says.
-    fn check_status(&self, records: &[Record], told: &str) {
-        let status = self.lab.push(&["status", "prod"]).exits(0);
-        let in_effect = format!("generation {}", in_effect(records));
-        assert!(
-            status.stdout.contains(&in_effect),
-            "{}\n{told}",
-            status.stdout
-        );
-        let history = self.lab.push(&["history", "prod"]).exits(0).stdout;
-        let record = records.last().unwrap();
-        let to = witness::about(records, &record.transaction).to.to_string();
-        let line = history
-            .lines()
-            .find(|line| line.trim_start().starts_with(&format!("{to} ")));
-        let words = if record.state.is_committed() {
-            "committed"
-        } else {
-            "taken back"
-        };
-        assert!(
-            line.is_some_and(|line| line.contains(words)),
-            "{history}\n{told}"
-        );
-    }
+    std::thread::sleep(delay);
+    Seen::Came
 }
 
-fn says(said: &Said, words: &str) -> bool {
-    said.stdout.contains(words) || said.stderr.contains(words)
+/// Boots a host and cuts its power a moment later.
+fn cut_while_booting(host: &RehearsalHost, after: Duration) {
+    std::thread::scope(|scope| {
+        let boot = scope.spawn(|| host.boot_again());
+        std::thread::sleep(after);
+        host.power_cut().unwrap();
+        // It was up already, or it never came up: both are a boot that was cut.
+        let _ = boot.join().unwrap();
+    });
 }
 
 #[test]
@@ -361,7 +336,7 @@ fn the_old_release_answers_again_soon_after_the_decision_to_take_back() {
         witness::environment(&lab, (2 + u32::try_from(round).unwrap(), Fate::Broken), "");
         let known = journal(host).len();
         let running = lab.spawn(&["prod", "--yes"]);
-        eventually("the decision", STATE_WITHIN, || {
+        eventually("the decision", MARKER_WITHIN, || {
             let records = journal(host);
             let news = records.get(known..).unwrap_or_default();
             news.iter()

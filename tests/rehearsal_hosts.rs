@@ -183,6 +183,13 @@ fn a_power_cut_on_xfs_loses_what_was_not_synced_and_nothing_that_was() {
     }
 }
 
+#[test]
+fn a_power_cut_on_btrfs_loses_what_was_not_synced_and_nothing_that_was() {
+    if hosts::has_program("mkfs.btrfs") {
+        cut_between_synced_and_unsynced(Filesystem::Btrfs);
+    }
+}
+
 fn cut_between_synced_and_unsynced(filesystem: Filesystem) {
     let disk = Disk::Loop {
         filesystem,

@@ -5,7 +5,8 @@
 //! which is partly one generation and partly another is seen as such. To hold another kind of thing
 //! to it: write the tag into the environment, and add a line to `LOOK`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind::NotFound;
 use std::time::{Duration, Instant};
 
 use push::rehearse::RehearsalHost;
@@ -43,6 +44,33 @@ cat /etc/variant | say file
 cat /run/push/secrets/api/api-token | say secret
 cat /run/credentials/api.service/api-token | say credential
 "#;
+
+/// How many lines [`LOOK`] says.
+const LOOKS: usize = 11;
+
+/// What is on a host: path, kind, mode, owner, size and where a link leads.
+const FOREIGN: &str = "find /etc /srv /opt /usr/local /usr/lib/systemd /root -xdev ! -type d -printf '%p %y %m %U %G %s %l\\n'";
+
+/// What is push's own, or declared by an [`environment`], or kept by the host's accounts and boot.
+const OWN: &[&str] = &[
+    "/etc/push/",
+    "/etc/systemd/system/api.service ",
+    "/etc/systemd/system/multi-user.target.wants/api.service ",
+    "/etc/systemd/system/push-recover.service ",
+    "/etc/systemd/system/sysinit.target.wants/push-recover.service ",
+    "/etc/nginx/conf.d/push.conf ",
+    "/etc/variant ",
+    "/srv/api/",
+    "/usr/local/lib/push/",
+    // The user that an app runs as is made before the switch, and stays.
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/shadow",
+    "/etc/gshadow",
+    "/etc/subuid",
+    "/etc/subgid",
+    "/etc/.pwd.lock ",
+];
 
 /// The tag of a number.
 pub fn tag(number: u32) -> String {
@@ -108,7 +136,11 @@ content = "{tag}\n"
 /// Every record of a host's journal, read from its disk; also while the host is off. A torn tail
 /// ends it.
 pub fn journal(host: &RehearsalHost) -> Vec<Record> {
-    let bytes = host.read("/var/lib/push/journal").unwrap_or_default();
+    let bytes = match host.read("/var/lib/push/journal") {
+        Ok(bytes) => bytes,
+        Err(push::rehearse::Error::Io { source, .. }) if source.kind() == NotFound => return vec![],
+        Err(error) => panic!("the journal cannot be read: {error}"),
+    };
     let mut rest = bytes.strip_prefix(HEAD).unwrap_or_default();
     let mut records = Vec::new();
     while let Some((length, _)) = rest.split_first_chunk::<4>() {
@@ -175,20 +207,49 @@ pub fn look(host: &RehearsalHost) -> BTreeMap<String, String> {
 /// # Panics
 /// When the host is partly one generation and partly another.
 pub fn whole(host: &RehearsalHost) -> String {
+    let found = found(host);
+    tag(found.unwrap_or_else(|| panic!("nothing is there\n{}", story(host))))
+}
+
+/// The number whose tag everything on the host has, or `None` where there is nothing of any; waits
+/// for a host that has just booted.
+///
+/// # Panics
+/// When the host is partly one generation and partly another, or partly none.
+pub fn found(host: &RehearsalHost) -> Option<u32> {
     let began = Instant::now();
     loop {
-        let found = look(host);
-        let first = found.values().next().cloned().unwrap_or_default();
-        if !first.is_empty() && found.len() == 11 && found.values().all(|tag| *tag == first) {
-            return first;
+        let seen = look(host);
+        let tags: BTreeSet<&String> = seen.values().collect();
+        if let (LOOKS, [tag]) = (seen.len(), Vec::from_iter(tags).as_slice()) {
+            return tag.strip_prefix('v').map(|number| number.parse().unwrap());
         }
         assert!(
             began.elapsed() < SETTLED_WITHIN,
-            "partly one, partly another: {found:#?}\n{}",
+            "partly one, partly another: {seen:#?}\n{}",
             story(host)
         );
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// The generation that nginx's workers serve, as they say themselves; empty without an answer.
+pub fn nginx_serves(host: &RehearsalHost) -> String {
+    let marker = "http://127.85.83.72:8583/generation";
+    crate::lab::get(host, marker).trim().to_owned()
+}
+
+/// Everything below the folders that hold what an administrator puts on a host, one line a path,
+/// without what is declared and what push itself has there: none of it may change, whatever happens
+/// to a push.
+pub fn foreign(host: &RehearsalHost) -> BTreeSet<String> {
+    let listed = host.succeed(&["sh", "-c", FOREIGN]).unwrap();
+    let own = |line: &str| OWN.iter().any(|start| line.starts_with(start));
+    listed
+        .lines()
+        .filter(|line| !own(line))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What a host can tell of what happened, for a test that failed.

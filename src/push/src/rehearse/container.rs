@@ -17,7 +17,7 @@ use super::tool::{self, Finished, Tool};
 pub(super) const BOOT_WITHIN: Duration = Duration::from_secs(90);
 
 /// How often is looked whether it is.
-const BOOT_POLL: Duration = Duration::from_millis(40);
+pub(super) const BOOT_POLL: Duration = Duration::from_millis(40);
 
 /// How long one question to a host's systemd or sshd may take while it boots.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
@@ -92,36 +92,37 @@ pub(super) struct Parts<'a> {
     pub cgroup: &'a Cgroup,
 }
 
+/// How far a host has come.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// systemd has done booting, and sshd answers.
+    Up {
+        /// The units that failed.
+        failed_units: Vec<String>,
+    },
+    /// What systemd says of itself.
+    Booting(String),
+}
+
 impl Container {
-    /// Waits until the host's systemd has done booting and its sshd answers.
-    pub fn wait_until_up(&mut self, host: &HostRecord, parts: Parts<'_>) -> Result<Booted, Error> {
-        let begun = Instant::now();
-        let mut state = "systemd has not started".to_owned();
-        while begun.elapsed() < BOOT_WITHIN {
-            if let Some(status) = self.ended()? {
-                return Err(Error::Ended {
-                    host: host.name.clone(),
-                    status,
-                    console: console_end(parts.folder),
-                });
-            }
-            if let Some(init) = parts.cgroup.init() {
-                state = system_state(init)?;
-                if matches!(state.as_str(), "running" | "degraded") && answers(host) {
-                    return Ok(Booted {
-                        took: begun.elapsed(),
-                        failed_units: failed_units(init, &state)?,
-                    });
-                }
-            }
-            std::thread::sleep(BOOT_POLL);
+    /// Looks once whether the host's systemd has done booting and its sshd answers.
+    pub fn look(&mut self, host: &HostRecord, parts: Parts<'_>) -> Result<Look, Error> {
+        if let Some(status) = self.ended()? {
+            return Err(Error::Ended {
+                host: host.name.clone(),
+                status,
+                console: console_end(parts.folder),
+            });
         }
-        Err(Error::BootTimedOut {
-            host: host.name.clone(),
-            limit_s: BOOT_WITHIN.as_secs(),
-            state: format!("its state is {state:?}"),
-            console: console_end(parts.folder),
-        })
+        let Some(init) = parts.cgroup.init() else {
+            return Ok(Look::Booting("systemd has not started".to_owned()));
+        };
+        let state = system_state(init)?;
+        if !matches!(state.as_str(), "running" | "degraded") || !answers(host) {
+            return Ok(Look::Booting(state));
+        }
+        let failed_units = failed_units(init, &state)?;
+        Ok(Look::Up { failed_units })
     }
 
     /// How it ended, when it has.

@@ -5,6 +5,7 @@ use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,21 @@ const SHUT_DOWN: &str = r#"
     my $nologflush = pack("L", 2);
     ioctl($disk, 0x8004587d, $nologflush) or die "cannot shut down $ARGV[0]: $!\n";
 "#;
+
+/// How much more room than its file a platter has, in MiB: for its own journal and tables.
+const PLATTER_MIB: u32 = 128;
+
+/// How often a file system in a file is tried to be mounted.
+const LOOP_TRIES: u32 = 10;
+
+/// The pause before it is tried again.
+const LOOP_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a loop device may keep its file after the last unmount.
+const RELEASED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often it is looked at.
+const RELEASED_POLL: Duration = Duration::from_millis(5);
 
 /// What a host writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +62,18 @@ pub enum Filesystem {
     Ext4,
     /// `mkfs.xfs` is in `xfsprogs`, and wants 300 MiB at least.
     Xfs,
+    /// `mkfs.btrfs` is in `btrfs-progs`, and wants 120 MiB at least.
+    Btrfs,
+}
+
+/// What can be told that nothing reaches it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lever {
+    /// The file system itself.
+    Own,
+    /// It cannot be told so; but its disk can: a file on an ext4 of its own that is. What it had
+    /// not flushed to that disk is lost then, in whatever order the disk had kept it.
+    Platter,
 }
 
 impl Filesystem {
@@ -53,6 +81,14 @@ impl Filesystem {
         match self {
             Self::Ext4 => Tool::named("mkfs.ext4").args(["-q", "-F"]),
             Self::Xfs => Tool::named("mkfs.xfs").args(["-q", "-f"]),
+            Self::Btrfs => Tool::named("mkfs.btrfs").args(["-q", "-f"]),
+        }
+    }
+
+    fn lever(self) -> Lever {
+        match self {
+            Self::Ext4 | Self::Xfs => Lever::Own,
+            Self::Btrfs => Lever::Platter,
         }
     }
 }
@@ -71,10 +107,15 @@ impl Disk {
                 size_mib,
             } => {
                 let image = folder.image();
-                let file = File::create_new(&image).doing("making", &image)?;
-                file.set_len(u64::from(size_mib) * 1024 * 1024)
-                    .doing("setting the size of", &image)?;
-                filesystem.make().arg(&image).succeed().map(drop)
+                if filesystem.lever() == Lever::Own {
+                    return blank(&image, size_mib, filesystem);
+                }
+                let (platter, inner) = (folder.platter(), folder.platter_image());
+                fs::create_dir_all(&platter).doing("making", &platter)?;
+                blank(&image, size_mib + PLATTER_MIB, Filesystem::Ext4)?;
+                mount_loop(&image, &platter)?;
+                let made = blank(&inner, size_mib, filesystem);
+                unmount(&platter).and(made)
             }
         }
     }
@@ -84,13 +125,13 @@ impl Disk {
         let disk = folder.disk();
         match self {
             Self::Overlay => {}
-            Self::Loop { .. } => {
-                Tool::named("mount")
-                    .args(["-o", "loop"])
-                    .arg(folder.image())
-                    .arg(&disk)
-                    .succeed()?;
-            }
+            Self::Loop { filesystem, .. } => match filesystem.lever() {
+                Lever::Own => mount_loop(&folder.image(), &disk)?,
+                Lever::Platter => {
+                    mount_loop(&folder.image(), &folder.platter())?;
+                    mount_loop(&folder.platter_image(), &disk)?;
+                }
+            },
         }
         let (upper, work) = (disk.join("upper"), disk.join("work"));
         for path in [&upper, &work] {
@@ -107,7 +148,14 @@ impl Disk {
         unmount(&folder.root())?;
         match self {
             Self::Overlay => Ok(()),
-            Self::Loop { .. } => unmount(&folder.disk()),
+            Self::Loop { filesystem, .. } => {
+                unmount(&folder.disk())?;
+                if filesystem.lever() == Lever::Platter {
+                    released(&folder.platter_image())?;
+                    unmount(&folder.platter())?;
+                }
+                released(&folder.image())
+            }
         }
     }
 
@@ -115,13 +163,64 @@ impl Disk {
     pub(super) fn cut(self, folder: &HostFolder) -> Result<(), Error> {
         match self {
             Self::Overlay => Ok(()),
-            Self::Loop { .. } => Tool::named("perl")
+            Self::Loop { filesystem, .. } => Tool::named("perl")
                 .args(["-e", SHUT_DOWN])
-                .arg(folder.disk())
+                .arg(match filesystem.lever() {
+                    Lever::Own => folder.disk(),
+                    Lever::Platter => folder.platter(),
+                })
                 .succeed()
                 .map(drop),
         }
     }
+}
+
+/// Makes a file with an empty file system in it.
+fn blank(image: &Path, size_mib: u32, filesystem: Filesystem) -> Result<(), Error> {
+    let file = File::create_new(image).doing("making", image)?;
+    file.set_len(u64::from(size_mib) * 1024 * 1024)
+        .doing("setting the size of", image)?;
+    filesystem.make().arg(image).succeed().map(drop)
+}
+
+/// Mounts the file system in a file. Tried again for a moment: somebody else may just have taken the
+/// loop device that was free.
+fn mount_loop(image: &Path, at: &Path) -> Result<(), Error> {
+    let mount = || Tool::named("mount").args(["-o", "loop"]).arg(image).arg(at);
+    for _ in 1..LOOP_TRIES {
+        if mount().run()?.is_success() {
+            return Ok(());
+        }
+        std::thread::sleep(LOOP_PAUSE);
+    }
+    mount().succeed().map(drop)
+}
+
+/// Waits until no loop device has a file any more. The mounts of a container go a moment after its
+/// last process; until then the file system that was cut is there, and mounting its file would
+/// bring back that one, dead, instead of what is on the disk.
+fn released(image: &Path) -> Result<(), Error> {
+    let image = fs::canonicalize(image).doing("looking for", image)?;
+    let deadline = Instant::now() + RELEASED_WITHIN;
+    while is_attached(&image)? {
+        if Instant::now() >= deadline {
+            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut))
+                .doing("waiting for the loop device of", &image);
+        }
+        std::thread::sleep(RELEASED_POLL);
+    }
+    Ok(())
+}
+
+fn is_attached(image: &Path) -> Result<bool, Error> {
+    let devices = Path::new("/sys/block");
+    let mut entries = fs::read_dir(devices).doing("reading", devices)?;
+    // One that has no file, or is just losing it, has none of ours.
+    let has_it = |device: &Path| {
+        let file = fs::read(device.join("loop/backing_file")).unwrap_or_default();
+        file.strip_suffix(b"\n") == Some(image.as_os_str().as_bytes())
+    };
+    Ok(entries.any(|entry| entry.is_ok_and(|entry| has_it(&entry.path()))))
 }
 
 /// Makes a folder one in which an unmount is also one in every copy of it. Each container that

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use super::cgroup::Cgroup;
-use super::container::{self, Booted, Container, Parts};
+use super::container::{self, Booted, Container, Look, Parts};
 use super::error::{Error, IoExt};
 use super::network::{self, Subnet};
 use super::record::{FleetNumber, HostFolder, HostRecord};
@@ -247,7 +247,8 @@ impl RehearsalHost {
     /// Boots a host that is off, with a network namespace as empty as a boot leaves it.
     ///
     /// # Errors
-    /// [`Error::AlreadyUp`], or why it does not boot.
+    /// [`Error::AlreadyUp`], [`Error::Down`] when its power was cut meanwhile, or why it does not
+    /// boot.
     pub fn boot_again(&self) -> Result<Duration, Error> {
         let mut power = self.power();
         if let Power::On(container, _) = &mut *power
@@ -264,16 +265,42 @@ impl RehearsalHost {
             folder: &self.folder,
             cgroup: &self.cgroup,
         };
-        let mut container = container::start(&self.netns(), &self.record, parts)?;
-        let booted = container.wait_until_up(&self.record, parts);
+        let container = container::start(&self.netns(), &self.record, parts)?;
+        *power = Power::On(container, Booted::default());
+        drop(power);
+        let booted = self.wait_until_up(parts);
         if booted.is_err() {
             self.cgroup.kill()?;
-            container.ended_within(ORDERLY_WITHIN)?;
+            self.reap()?;
         }
-        let booted = booted?;
-        let took = booted.took;
-        *power = Power::On(container, booted);
-        Ok(took)
+        booted
+    }
+
+    /// Waits until it is up. Locked for one look at a time, so that another thread may cut the power
+    /// of a host that is booting.
+    fn wait_until_up(&self, parts: Parts<'_>) -> Result<Duration, Error> {
+        let begun = Instant::now();
+        let mut state = String::new();
+        while begun.elapsed() < container::BOOT_WITHIN {
+            match &mut *self.power() {
+                Power::Off => return Err(self.is_down()),
+                Power::On(container, booted) => match container.look(&self.record, parts)? {
+                    Look::Booting(found) => state = found,
+                    Look::Up { failed_units } => {
+                        let took = begun.elapsed();
+                        *booted = Booted { took, failed_units };
+                        return Ok(took);
+                    }
+                },
+            }
+            std::thread::sleep(container::BOOT_POLL);
+        }
+        Err(Error::BootTimedOut {
+            host: self.record.name.clone(),
+            limit_s: container::BOOT_WITHIN.as_secs(),
+            state: format!("its state is {state:?}"),
+            console: self.console(),
+        })
     }
 
     /// Ends every process of the host at once. With a disk of its own
@@ -374,9 +401,13 @@ impl RehearsalHost {
     }
 
     fn init(&self) -> Result<u32, Error> {
-        self.cgroup.init().ok_or_else(|| Error::Down {
+        self.cgroup.init().ok_or_else(|| self.is_down())
+    }
+
+    fn is_down(&self) -> Error {
+        Error::Down {
             host: self.record.name.clone(),
-        })
+        }
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> Result<File, Error> {
@@ -416,6 +447,7 @@ pub(super) fn dismantle(fleet: FleetNumber, index: u8, folder: &HostFolder) -> V
         network::disconnect(fleet, index),
         mounts::unmount(&folder.root()),
         mounts::unmount(&folder.disk()),
+        mounts::unmount(&folder.platter()),
         mounts::unmount(&folder.0),
         mounts::remove(&folder.0),
     ]

@@ -182,6 +182,17 @@ impl HostFolder {
         self.0.join("disk.img")
     }
 
+    /// Where the file system is mounted that holds another one, for file systems that cannot be
+    /// stopped by themselves.
+    pub fn platter(&self) -> PathBuf {
+        self.0.join("platter")
+    }
+
+    /// That other one.
+    pub fn platter_image(&self) -> PathBuf {
+        self.platter().join("disk.img")
+    }
+
     /// What it said while booting.
     pub fn console(&self) -> PathBuf {
         self.0.join("console.log")
