@@ -355,11 +355,17 @@ impl Asked {
         });
     }
 
-    /// Types something, and waits for the end.
-    pub fn types(mut self, text: &str) -> Said {
-        let mut keys = self.running.child.stdin.take().unwrap();
+    /// Types something.
+    pub fn press(&self, text: &str) {
+        let mut keys = self.running.child.stdin.as_ref().unwrap();
         keys.write_all(text.as_bytes()).unwrap();
         keys.flush().unwrap();
+    }
+
+    /// Types something, and waits for the end.
+    pub fn types(mut self, text: &str) -> Said {
+        self.press(text);
+        let keys = self.running.child.stdin.take().unwrap();
         // The terminal's end of input would be a key of its own, so it stays open until the end.
         let said = self.running.end();
         drop(keys);

@@ -419,7 +419,7 @@ async fn two_keys_are_given_where_two_are_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_is_asked_for_where_it_is_wanted_and_never_twice() {
+async fn a_wrong_password_may_be_corrected_once_and_not_without_a_terminal() {
     let Some(lab) = Lab::new() else { return };
     let (sshd, target) = server(
         &lab,
@@ -428,18 +428,22 @@ async fn a_password_is_asked_for_where_it_is_wanted_and_never_twice() {
     );
     let needed = error(dial(&target).await);
     assert!(matches!(needed, Error::PasswordNeeded { .. }), "{needed:?}");
-    // Which password is right is the machine's business; that a wrong one is not tried again is ours.
-    let operator = Operator::answering(&["certainly not", "again"]);
+    assert!(
+        needed.help().contains("--password-from"),
+        "{}",
+        needed.help()
+    );
+    // Which password is right is the machine's business; that a wrong one ends soon is ours.
+    let operator = Operator::answering(&["certainly not", "nor this", "a third"]);
     let refused = SshDialer::new(operator.clone())
         .dial(&target, Route::Shared)
         .await;
     assert!(matches!(error(refused), Error::AuthRefused { .. }));
-    assert_eq!(
-        *operator.asked.lock().unwrap(),
-        [Question::Password {
-            user: account(),
-            host: "web1".into()
-        }]
-    );
-    assert_eq!(sshd.logged().matches("Failed password").count(), 1);
+    let ask = |attempt| Question::Password {
+        user: account(),
+        host: "web1".into(),
+        attempt,
+    };
+    assert_eq!(*operator.asked.lock().unwrap(), [ask(1), ask(2)]);
+    assert_eq!(sshd.logged().matches("Failed password").count(), 2);
 }

@@ -39,6 +39,10 @@ pub struct Target {
     /// Only these hosts: names, tags, patterns; "!" takes away [repeatable]
     #[arg(short, long, value_name = "SELECTOR")]
     pub limit: Vec<String>,
+
+    /// Take the password for logins and sudo from this file and ask for none; "-" is stdin
+    #[arg(long, value_name = "FILE")]
+    pub password_from: Option<PathBuf>,
 }
 
 /// One host, for commands that are about exactly one.

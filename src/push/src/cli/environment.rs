@@ -6,9 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Stop;
+use secrecy::SecretString;
+
 use super::arguments::{OneHost, Pace, Target as Words, Waiting};
 use super::project::Project;
+use super::{Stop, prompt};
 use crate::event::{ExitCode, Listener};
 use crate::inventory::{self, Colours, Fleet, Host, Jump, Selector, nearest};
 use crate::name::{EnvironmentName, HostName};
@@ -39,6 +41,8 @@ pub struct Environment {
     pub patience: Duration,
     /// How hosts are come by that name no jump host.
     pub way: Way,
+    /// The password that the operator brought along.
+    pub password: Option<SecretString>,
 }
 
 /// How a host is come by that names no jump host.
@@ -63,6 +67,11 @@ impl Environment {
         let environment = Self::of(project, fleet, hosts);
         Ok(Self {
             parallel: pace.parallel.map_or(environment.parallel, in_memory),
+            password: words
+                .password_from
+                .as_deref()
+                .map(prompt::brought_along)
+                .transpose()?,
             ..environment
         })
     }
@@ -98,6 +107,7 @@ impl Environment {
             parallel: in_memory(fleet.rollout.parallel),
             patience: Duration::ZERO,
             way: Way::Configured,
+            password: None,
             fleet,
         }
     }

@@ -10,6 +10,7 @@ use crate::embedded;
 use crate::event::Listener;
 use crate::report::Report;
 use crate::rollout::{Access, Interrupt, Ledger};
+use crate::transport::prompt::OnceAFleet;
 use crate::transport::ssh::SshDialer;
 
 /// Everything that the rollout needs to reach the selected hosts and to tell of it.
@@ -22,7 +23,7 @@ pub async fn access(
     let targets = environment.targets().await?;
     let listener: Arc<dyn Listener> = listener(report, &targets);
     Ok(Arc::new(Access {
-        dialer: Arc::new(SshDialer::new(Arc::new(Terminal(report.clone())))),
+        dialer: Arc::new(dialer(environment, report)),
         targets,
         programs: embedded::program,
         presence,
@@ -31,4 +32,13 @@ pub async fn access(
         parallel: environment.parallel,
         traffic: Ledger::default(),
     }))
+}
+
+/// Connects to the hosts of an environment. The password of an account is asked for once for all of them.
+pub fn dialer(environment: &Environment, report: &Report) -> SshDialer {
+    let terminal = Terminal(report.clone());
+    SshDialer::new(Arc::new(OnceAFleet::new(
+        terminal,
+        environment.password.clone(),
+    )))
 }

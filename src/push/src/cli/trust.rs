@@ -10,8 +10,7 @@ use std::path::Path;
 use super::arguments::{Asking, OneHost};
 use super::consent::{self, Question};
 use super::environment::{Environment, stopped};
-use super::prompt::Terminal;
-use super::{Stop, runtime};
+use super::{Stop, reach, runtime};
 use crate::event::{ExitCode, VERSION};
 use crate::inventory::Declaration;
 use crate::name::HostName;
@@ -42,7 +41,7 @@ pub fn run(arguments: &Trust, folder: &Path, report: &Report) -> Result<ExitCode
                 "nobody has said where {host} is"
             ))));
         };
-        let dialer = SshDialer::new(std::sync::Arc::new(Terminal(report.clone())));
+        let dialer = reach::dialer(&environment, report);
         let given = arguments.host_key.as_ref();
         introduce(&environment, (&host, target), (&dialer, given), report).await?;
         Ok(ExitCode::Done)

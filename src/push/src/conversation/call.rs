@@ -14,11 +14,11 @@ use tokio::time::timeout;
 
 use super::frames::{First, Reader, Writer, halves, parse};
 use super::talk::{Course, kind};
-use super::{Conversation, Error};
+use super::{Conversation, Error, sudo};
 use crate::embedded::Program;
 use crate::event::Step;
 use crate::name::HostName;
-use crate::transport::Connection;
+use crate::transport::{Connection, Prompt};
 use crate::visible;
 
 /// How long push-host may take to say Hello: it reads facts, it waits for nobody.
@@ -40,6 +40,13 @@ const START: &str = concat!(
     "' push-start"
 );
 
+/// The same for an account that sudo asks for a password.
+const START_ASKED: &str = concat!(
+    "exec /bin/sh -c '",
+    include_str!("start.sh"),
+    "' push-start asked"
+);
+
 /// Installs push-host from stdin and runs it. A constant as well.
 const INSTALL: &str = concat!(
     "exec /bin/sh -c '",
@@ -48,6 +55,18 @@ const INSTALL: &str = concat!(
     include_str!("install.sh"),
     "'"
 );
+
+/// The same for an account that sudo asks for a password.
+const INSTALL_ASKED: &str = concat!(
+    "exec /bin/sh -c '",
+    include_str!("as_root.sh"),
+    "' push-install '",
+    include_str!("install.sh"),
+    "' asked"
+);
+
+/// What [`INSTALL_ASKED`] prints once it runs as root.
+const WELCOME: &str = "push-host welcome";
 
 /// What [`START`] prints before the machine's name.
 const MISSING: &str = "push-host missing ";
@@ -74,6 +93,8 @@ pub struct Opening<'a> {
     pub programs: Programs,
     /// What may be done about a push-host that is missing or another one.
     pub presence: Presence,
+    /// Who is asked where sudo wants a password.
+    pub prompt: &'a dyn Prompt,
     /// Is told of an installation.
     pub tell: &'a (dyn Fn(Step) + Sync),
 }
@@ -97,9 +118,9 @@ struct SharedFacts {
 }
 
 /// The two halves of a session, before it is a conversation.
-struct Line {
-    reader: Reader,
-    writer: Writer,
+pub(super) struct Line {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
 }
 
 impl Conversation {
@@ -113,7 +134,12 @@ impl Conversation {
                 Some(machine) => install(connection, opening, machine).await?,
                 None => return Err(noise(opening, text)),
             },
-            Err(error) => return Err(why_no_word(error, line, opening).await),
+            Err(error) => match why_no_word(error, line, opening).await {
+                Error::Sudo { stderr, .. } if sudo::wants_password(&stderr) => {
+                    start_asked(connection, opening).await?
+                }
+                error => return Err(error),
+            },
         };
         line.greeted(body, opening).await
     }
@@ -191,12 +217,39 @@ async fn exec(
     Ok(Line { reader, writer })
 }
 
+/// Starts push-host by way of a sudo that asks.
+async fn start_asked(
+    connection: &dyn Connection,
+    opening: &Opening<'_>,
+) -> Result<(Line, Bytes), Error> {
+    let line = exec(connection, opening, START_ASKED).await?;
+    match sudo::let_in(line, opening, HELLO_MAX).await? {
+        (line, First::Message(body)) => Ok((line, body)),
+        (_, First::Text(said)) => Err(noise(opening, said)),
+    }
+}
+
+/// Starts the installer by way of a sudo that asks, up to where it takes the program.
+async fn installer_asked(
+    connection: &dyn Connection,
+    opening: &Opening<'_>,
+) -> Result<Line, Error> {
+    let line = exec(connection, opening, INSTALL_ASKED).await?;
+    match sudo::let_in(line, opening, HELLO_MAX).await? {
+        (mut line, First::Text(said)) if said == WELCOME => {
+            line.reader.skip_line();
+            Ok(line)
+        }
+        (_, First::Text(said)) => Err(noise(opening, said)),
+        (_, First::Message(_)) => Err(noise(opening, String::new())),
+    }
+}
+
 async fn install(
     connection: &dyn Connection,
     opening: &Opening<'_>,
     machine: &str,
 ) -> Result<(Line, Bytes), Error> {
-    const DURING: &str = "being installed";
     if opening.presence == Presence::AsFound {
         return Err(Error::NotInstalled {
             host: opening.host.clone(),
@@ -210,7 +263,23 @@ async fn install(
         machine: machine.to_owned(),
         bytes: program.gzip.len() as u64,
     });
-    let mut line = exec(connection, opening, INSTALL).await?;
+    let line = exec(connection, opening, INSTALL).await?;
+    match upload(line, &program, opening).await {
+        Err(Error::Install { stderr, .. }) if sudo::wants_password(&stderr) => {
+            let line = installer_asked(connection, opening).await?;
+            upload(line, &program, opening).await
+        }
+        done => done,
+    }
+}
+
+/// Sends the program to an installer, which runs it.
+async fn upload(
+    mut line: Line,
+    program: &Program,
+    opening: &Opening<'_>,
+) -> Result<(Line, Bytes), Error> {
+    const DURING: &str = "being installed";
     let parameters = format!("{}\n{}\n", program.digest, program.gzip.len());
     let sent = async {
         line.writer.write(parameters.into(), DURING).await?;
@@ -251,7 +320,7 @@ async fn why_no_word(error: Error, line: Line, opening: &Opening<'_>) -> Error {
 }
 
 /// What a command that has ended said on stderr; that may arrive a moment after its output ended.
-async fn last_words(line: Line) -> Vec<String> {
+pub(super) async fn last_words(line: Line) -> Vec<String> {
     let so_far = line.reader.stderr();
     drop(line.writer);
     match line.reader.status(ENDING_MAX).await {
@@ -342,7 +411,12 @@ mod tests {
 
     #[test]
     fn a_command_is_one_constant_that_every_login_shell_reads_alike() {
-        for (command, quoted) in [(START, 1), (INSTALL, 2)] {
+        for (command, quoted) in [
+            (START, 1),
+            (START_ASKED, 1),
+            (INSTALL, 2),
+            (INSTALL_ASKED, 2),
+        ] {
             assert_eq!(command.matches('\'').count(), 2 * quoted, "{command}");
         }
     }

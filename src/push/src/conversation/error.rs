@@ -59,6 +59,24 @@ pub enum Error {
         /// What was said.
         stderr: Vec<String>,
     },
+    /// sudo wants a password and nobody can be asked for it.
+    #[error("sudo on {host} asks {login} for a password, and there is no terminal to ask for it")]
+    SudoAsks {
+        /// The host.
+        host: HostName,
+        /// The account.
+        login: String,
+    },
+    /// sudo did not take the password.
+    #[error("sudo on {host} does not take the password of {login} ({tries} tried)")]
+    SudoRefused {
+        /// The host.
+        host: HostName,
+        /// The account.
+        login: String,
+        /// How many were tried.
+        tries: u32,
+    },
     /// push-host is not there, and nobody asked to install it.
     #[error("push has not run on {host} yet: push-host, which answers there, is not installed")]
     NotInstalled {
@@ -165,6 +183,8 @@ impl Error {
             Self::Noise { .. } => "push::conversation::noise",
             Self::Ended { .. } => "push::conversation::ended",
             Self::Sudo { .. } => "push::conversation::sudo",
+            Self::SudoAsks { .. } => "push::conversation::sudo_asks",
+            Self::SudoRefused { .. } => "push::conversation::sudo_refused",
             Self::NotInstalled { .. } => "push::conversation::not_installed",
             Self::NoProgram { .. } => "push::conversation::no_program",
             Self::Install { .. } => "push::conversation::install",
@@ -194,6 +214,14 @@ impl Error {
                     "put this line into /etc/sudoers.d/push on {host}: {}",
                     sudoers(login)
                 )
+            }
+            Self::SudoAsks { host, login } => format!(
+                "pass it with `--password-from FILE`, where `-` is stdin, or put this line into \
+                 /etc/sudoers.d/push on {host}: {}",
+                sudoers(login)
+            ),
+            Self::SudoRefused { host, login, .. } => {
+                format!("see that the password is right: `sudo -v` as {login} on {host}")
             }
             Self::NotInstalled { host } => {
                 format!(
@@ -255,6 +283,8 @@ impl Error {
             Self::Silent { .. } | Self::Ended { .. } => true,
             Self::Noise { .. }
             | Self::Sudo { .. }
+            | Self::SudoAsks { .. }
+            | Self::SudoRefused { .. }
             | Self::NotInstalled { .. }
             | Self::NoProgram { .. }
             | Self::Install { .. }

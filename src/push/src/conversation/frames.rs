@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::Error;
 use crate::name::HostName;
-use crate::transport::session::{Input, Output};
+use crate::transport::session::{Input, Output, Tail};
 use crate::transport::{Session, Status};
 use crate::visible;
 
@@ -105,6 +105,18 @@ impl Reader {
             None | Some(0) => self.message(during).await.map(First::Message),
             Some(_) => self.text().await.map(First::Text),
         }
+    }
+
+    /// Leaves out a line that [`Self::first`] has returned.
+    pub(super) fn skip_line(&mut self) {
+        let end = self.buffer.iter().position(|byte| *byte == b'\n');
+        self.buffer
+            .advance(end.map_or(self.buffer.len(), |end| end + 1));
+    }
+
+    /// What is said on stderr, as it comes.
+    pub(super) fn tail(&self) -> Tail {
+        self.output.stderr()
     }
 
     async fn text(&mut self) -> Result<String, Error> {

@@ -1,9 +1,13 @@
 # shellcheck shell=sh
 # Installs push-host and runs it. Stdin: the SHA-256 of the program on a line, the size of the
 # gzipped program in bytes on a line, the gzipped program, and then what push-host itself reads.
+# With the argument `asked` it says first that it runs: what is sent before that is read by sudo.
 # This file is one single-quoted argument of sh -c, so it holds no single quote.
 set -eu
 umask 022
+if [ "${1:-}" = asked ]; then
+    printf "push-host welcome\n"
+fi
 folder=/usr/local/lib/push
 IFS= read -r digest
 IFS= read -r bytes

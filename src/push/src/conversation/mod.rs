@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! call     gets push-host to speak: starts it, installs it, brings it to this build's program
+//! sudo     answers sudo where it asks for a password
 //! frames   bytes ⇄ frames, bounded
 //! talk     one method a request
 //! pack     a pack on its way, a bounded part of it in memory
@@ -18,6 +19,7 @@ mod call;
 mod error;
 mod frames;
 mod pack;
+mod sudo;
 mod talk;
 
 pub use call::{HELLO_MAX, INSTALL_MAX, Opening, Presence, Programs};

@@ -188,6 +188,7 @@ async fn open(
         login,
         programs: access.programs,
         presence,
+        prompt: access.dialer.prompt(),
         tell: &|step| access.tell(host, step),
     };
     Conversation::open(connection, &opening).await

@@ -433,7 +433,9 @@ impl Error {
             Self::PassphraseNeeded { path, .. } => {
                 format!("load it into an agent first: `ssh-add {}`", path.display())
             }
-            _ => "log in with a key: name it with `identity` in the inventory, or load it into an agent".into(),
+            _ => "log in with a key, named with `identity` in the inventory or loaded into an agent, or pass the \
+                  password: `--password-from FILE`, where `-` is stdin"
+                .into(),
         }
     }
 

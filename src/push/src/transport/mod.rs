@@ -53,6 +53,11 @@ pub trait Dialer: Send + Sync {
         target: &'a Target,
         route: Route,
     ) -> Pending<'a, Result<Box<dyn Connection>, Error>>;
+
+    /// Who is asked for what only a person knows, also once the connection stands.
+    fn prompt(&self) -> &dyn Prompt {
+        &NoPrompt
+    }
 }
 
 /// Which way a new connection goes.

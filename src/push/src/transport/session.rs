@@ -175,6 +175,11 @@ impl Output {
         }
     }
 
+    /// What the command says on stderr, as it comes.
+    pub fn stderr(&self) -> Tail {
+        self.stderr.clone()
+    }
+
     /// The last lines of stderr so far.
     pub fn complaints(&self) -> Vec<String> {
         self.stderr.lines()

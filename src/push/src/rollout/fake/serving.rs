@@ -105,7 +105,10 @@ impl Serving {
 
     async fn install(&mut self) -> Result<(), Over> {
         if self.hits(Fault::InstallRefused) {
-            return Err(Over::Ended(1, "sudo: a password is required\n"));
+            return Err(Over::Ended(
+                1,
+                "sudo: admin is not allowed to execute /bin/sh as root\n",
+            ));
         }
         let mut input = Vec::new();
         let (digest, program) = loop {

@@ -190,7 +190,7 @@ async fn an_installation_that_sudo_refuses_says_what_the_account_lacks() {
     };
     assert_eq!(obstacle.code, "push::conversation::install");
     assert!(
-        obstacle.why.contains("a password is required"),
+        obstacle.why.contains("is not allowed to execute"),
         "{}",
         obstacle.why
     );

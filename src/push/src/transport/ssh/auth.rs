@@ -1,8 +1,9 @@
 //! The login: which identities are offered, in which order, and what it means when they are refused.
 //!
-//! A refused login is never tried again: sshd counts failures and then turns the address away. At
-//! most [`OFFERS_MAX`] keys are offered, one below sshd's MaxAuthTries, so that the last word is a
-//! list of what was refused and not a closed connection.
+//! A refused login is never tried again: sshd counts failures and then turns the address away; only
+//! a person who mistyped a password may correct it, once, on the same connection. At most
+//! [`OFFERS_MAX`] keys are offered, one below sshd's MaxAuthTries, so that the last word is a list of
+//! what was refused and not a closed connection.
 
 use super::agent::Agent;
 use super::gate::{Gate, Seen};
@@ -16,6 +17,7 @@ use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 use russh::{MethodKind, MethodSet};
 use secrecy::ExposeSecret;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
@@ -23,6 +25,10 @@ use std::time::Duration;
 const OFFERS_MAX: usize = 5;
 /// How long a server may take to answer one step of the login.
 const STEP_MAX: Duration = Duration::from_secs(30);
+/// How often an account's password is asked for on one connection, of sshd's six tries at most.
+const PASSWORD_TRIES_MAX: u32 = 2;
+/// How many factors a server may want one after the other.
+const FACTORS_MAX: usize = 6;
 /// Rounds of questions in keyboard-interactive authentication.
 const ROUNDS_MAX: usize = 8;
 /// Questions in one round.
@@ -45,7 +51,8 @@ struct Progress {
     offered: Vec<String>,
     unusable: Vec<String>,
     methods: Option<MethodSet>,
-    is_half_in: bool,
+    /// How many factors were taken, with more being asked for.
+    factors: u32,
     missed: Option<Error>,
 }
 
@@ -63,6 +70,17 @@ enum Answer {
     Out,
 }
 
+/// What came of asking a person.
+enum Personal {
+    In,
+    /// The answer was refused, or taken as one factor of several.
+    Out,
+    /// The server had nothing to ask.
+    NoQuestion,
+    /// The person had nothing to say, or what was wrong is not worth a second try, such as a code.
+    Enough,
+}
+
 impl Login<'_> {
     /// Logs in, or says why not. The handle must not be used again after an error.
     pub(super) async fn run(mut self) -> Result<(), Error> {
@@ -76,38 +94,84 @@ impl Login<'_> {
             unusable,
             ..Progress::default()
         };
-        for candidate in candidates.into_iter().take(OFFERS_MAX) {
-            if !progress.allows(MethodKind::PublicKey) {
+        let mut candidates: VecDeque<Candidate> = candidates.into_iter().take(OFFERS_MAX).collect();
+        // A factor that was taken may make others welcome that were not before.
+        for _ in 0..FACTORS_MAX {
+            let taken = progress.factors;
+            let is_in = self
+                .keys(&mut candidates, &mut agent, &mut progress)
+                .await?
+                || self.anything(&mut progress).await?
+                || (progress.factors == taken && self.person(&mut progress).await?);
+            if is_in {
+                return Ok(());
+            }
+            if progress.factors == taken {
                 break;
             }
-            if let Answer::In = self.offer(candidate, &mut agent, &mut progress).await? {
-                return Ok(());
-            }
-        }
-        if progress.methods.is_none() {
-            let result = step(
-                self.target,
-                STEP_MAX,
-                self.handle.authenticate_none(&self.target.user),
-            )
-            .await?;
-            let result = result.map_err(|error| self.broken(&error, &progress))?;
-            if let Answer::In = self.take(result, &mut progress)? {
-                return Ok(());
-            }
-        }
-        if progress.allows(MethodKind::KeyboardInteractive)
-            && self.interactive(&mut progress).await?
-        {
-            return Ok(());
-        }
-        if progress.allows(MethodKind::Password) && self.password(&mut progress).await? {
-            return Ok(());
         }
         Err(progress
             .missed
             .take()
             .unwrap_or_else(|| self.refused(&progress)))
+    }
+
+    /// Offers keys for as long as the server takes keys at this point.
+    async fn keys(
+        &mut self,
+        candidates: &mut VecDeque<Candidate>,
+        agent: &mut Option<Agent>,
+        progress: &mut Progress,
+    ) -> Result<bool, Error> {
+        while progress.allows(MethodKind::PublicKey)
+            && let Some(candidate) = candidates.pop_front()
+        {
+            let before = progress.factors;
+            let kept = candidate.clone();
+            if let Answer::In = self.offer(candidate, agent, progress).await? {
+                return Ok(true);
+            }
+            // It was not looked at: another factor comes first.
+            if progress.factors == before && !progress.allows(MethodKind::PublicKey) {
+                candidates.push_front(kept);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Asks the server what it takes, where no key has led it to say so.
+    async fn anything(&mut self, progress: &mut Progress) -> Result<bool, Error> {
+        if progress.methods.is_some() {
+            return Ok(false);
+        }
+        let asked = self.handle.authenticate_none(&self.target.user);
+        let result = step(self.target, STEP_MAX, asked)
+            .await?
+            .map_err(|error| self.broken(&error, progress))?;
+        Ok(matches!(self.take(result, progress)?, Answer::In))
+    }
+
+    /// Gives what a person knows. Returns when a factor was taken, too.
+    async fn person(&mut self, progress: &mut Progress) -> Result<bool, Error> {
+        let taken = progress.factors;
+        let mut has_questions = true;
+        let mut attempt = 1;
+        while attempt <= PASSWORD_TRIES_MAX && progress.factors == taken {
+            let answer = if has_questions && progress.allows(MethodKind::KeyboardInteractive) {
+                self.interactive(attempt, progress).await?
+            } else if progress.allows(MethodKind::Password) {
+                self.password(attempt, progress).await?
+            } else {
+                return Ok(false);
+            };
+            match answer {
+                Personal::In => return Ok(true),
+                Personal::Out => attempt += 1,
+                Personal::NoQuestion => has_questions = false,
+                Personal::Enough => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     async fn offer(
@@ -199,7 +263,7 @@ impl Login<'_> {
                 partial_success,
             } => {
                 if partial_success {
-                    progress.is_half_in = true;
+                    progress.factors += 1;
                     if let Some(last) = progress.offered.last_mut() {
                         last.push_str(" – taken, and more is asked");
                     }
@@ -210,13 +274,14 @@ impl Login<'_> {
         }
     }
 
-    async fn password(&mut self, progress: &mut Progress) -> Result<bool, Error> {
+    async fn password(&mut self, attempt: u32, progress: &mut Progress) -> Result<Personal, Error> {
         let question = Question::Password {
             user: self.target.user.clone(),
             host: self.target.host.clone(),
+            attempt,
         };
         let Some(password) = self.ask(&question, progress).await else {
-            return Ok(false);
+            return Ok(Personal::Enough);
         };
         let password = password.expose_secret().to_owned();
         let answer = step(
@@ -229,10 +294,17 @@ impl Login<'_> {
             .await?
             .map_err(|error| self.broken(&error, progress))?;
         progress.offered.push("a password".into());
-        Ok(matches!(self.take(result, progress)?, Answer::In))
+        Ok(match self.take(result, progress)? {
+            Answer::In => Personal::In,
+            Answer::Out => Personal::Out,
+        })
     }
 
-    async fn interactive(&mut self, progress: &mut Progress) -> Result<bool, Error> {
+    async fn interactive(
+        &mut self,
+        attempt: u32,
+        progress: &mut Progress,
+    ) -> Result<Personal, Error> {
         let user = &self.target.user;
         let start = self
             .handle
@@ -240,22 +312,31 @@ impl Login<'_> {
         let mut response = step(self.target, STEP_MAX, start)
             .await?
             .map_err(|error| self.broken(&error, progress))?;
+        let (mut was_asked, mut is_all_passwords) = (false, true);
         for _ in 0..ROUNDS_MAX {
             let prompts = match response {
-                KeyboardInteractiveAuthResponse::Success => return Ok(true),
+                KeyboardInteractiveAuthResponse::Success => return Ok(Personal::In),
                 KeyboardInteractiveAuthResponse::Failure {
                     remaining_methods,
                     partial_success,
                 } => {
-                    progress.offered.push("answers to its questions".into());
+                    if was_asked {
+                        progress.offered.push("answers to its questions".into());
+                    }
                     let result = AuthResult::Failure {
                         remaining_methods,
                         partial_success,
                     };
-                    return Ok(matches!(self.take(result, progress)?, Answer::In));
+                    return Ok(match self.take(result, progress)? {
+                        Answer::In => Personal::In,
+                        Answer::Out if !was_asked => Personal::NoQuestion,
+                        Answer::Out if is_all_passwords => Personal::Out,
+                        Answer::Out => Personal::Enough,
+                    });
                 }
                 KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => prompts,
             };
+            was_asked |= !prompts.is_empty();
             let mut answers = Vec::new();
             for prompt in prompts.iter().take(QUESTIONS_MAX) {
                 let question = Question::Interactive {
@@ -267,7 +348,9 @@ impl Login<'_> {
                     } else {
                         Echo::Hidden
                     },
+                    attempt,
                 };
+                is_all_passwords &= question.password_of().is_some();
                 // The library waits for answers and nothing else now: a login that stops here is over.
                 let Some(answer) = self.ask(&question, progress).await else {
                     return Err(progress
@@ -299,7 +382,7 @@ impl Login<'_> {
                 // Where keys were refused or could not be used, they are the news; a password is what
                 // is left over.
                 let keys = progress.offered.len() + progress.unusable.len();
-                if keys == 0 || progress.is_half_in {
+                if keys == 0 || progress.factors > 0 {
                     let (host, user) = (self.target.host.clone(), self.target.user.clone());
                     progress
                         .missed

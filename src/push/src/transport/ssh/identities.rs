@@ -18,6 +18,7 @@ use std::time::Duration;
 pub(super) const PERSON_MAX: Duration = Duration::from_secs(110);
 
 /// An identity that can be offered.
+#[derive(Clone)]
 pub(super) struct Candidate {
     pub(super) public: PublicKey,
     pub(super) certificate: Option<Certificate>,
@@ -34,6 +35,7 @@ enum Effort {
 }
 
 /// Who signs.
+#[derive(Clone)]
 pub(super) enum Hand {
     /// The agent, with what it holds; for a certificate of a file that is the bare key.
     Agent(Box<AgentIdentity>),

@@ -195,6 +195,10 @@ impl Dialer for SshDialer {
             Ok(connection)
         })
     }
+
+    fn prompt(&self) -> &dyn Prompt {
+        self.prompt.as_ref()
+    }
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ async fn a_second_factor_is_asked_for_and_empty_rounds_are_answered() {
         host: "web1".into(),
         prompt: prompt.into(),
         echo,
+        attempt: 1,
     };
     assert_eq!(
         asked,
