@@ -77,6 +77,12 @@ checked_text!(
     |text| identifier("host variable", text)
 );
 checked_text!(
+    /// A person or a group of people that secrets are sealed to.
+    PersonName,
+    NameError,
+    |text| person("person or group", text)
+);
+checked_text!(
     /// Whom push logs in as.
     LoginName,
     NameError,
@@ -109,6 +115,17 @@ fn word(kind: &'static str, text: &str) -> Result<(), NameError> {
         '0'..='9' | '-' | '_' => at == 0,
         _ => true,
     })
+}
+
+fn person(kind: &'static str, text: &str) -> Result<(), NameError> {
+    word(kind, text)?;
+    if text == "hosts" {
+        return Err(NameError::Reserved {
+            name: text.to_owned(),
+            why: "it stands for the hosts that use a secret",
+        });
+    }
+    Ok(())
 }
 
 fn variable(kind: &'static str, text: &str) -> Result<(), NameError> {

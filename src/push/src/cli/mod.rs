@@ -10,6 +10,7 @@
 //! | [`reach`] [`runtime`] [`prompt`] [`gate`] | how hosts are reached, Ctrl-C, passphrases, what is shown and asked first |
 //! | [`unanswered`] | hosts that did not answer a question |
 //! | [`rehearsal`] | the story that `push rehearse` tells |
+//! | [`secret`] | the verbs of `push secret` |
 //! | [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`trust`] [`ssh`] [`rehearse`] [`init`] [`completion`] | one command each |
 //!
 //! Must not print, and must not decide how a host is worked on. To add a command: a file with an
@@ -33,6 +34,7 @@ pub mod rehearsal;
 pub mod rehearse;
 pub mod rollback;
 pub mod runtime;
+pub mod secret;
 pub mod shipment;
 pub mod ssh;
 pub mod status;
@@ -82,6 +84,7 @@ enum Verb {
     Ssh(ssh::Ssh),
     Rehearse(rehearse::Rehearse),
     Init(init::Init),
+    Secret(secret::Secret),
     Completion(completion::Completion),
 }
 
@@ -158,6 +161,7 @@ fn perform(cli: &Cli, report: &Report) -> Result<ExitCode, Stop> {
         Some(Verb::Ssh(ssh)) => ssh::run(ssh, &folder, report),
         Some(Verb::Rehearse(rehearse)) => rehearse::run(rehearse, &folder, report),
         Some(Verb::Init(init)) => init::run(init, &folder, report),
+        Some(Verb::Secret(secret)) => secret::run(secret, &folder, report),
         Some(Verb::Completion(completion)) => Ok(completion::run(completion, report)),
         None => environments(&folder, report),
     }

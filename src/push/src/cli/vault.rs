@@ -3,8 +3,6 @@
 //! push whose hosts hold every secret already needs none.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -19,7 +17,7 @@ use crate::name::{EnvironmentName, FileName};
 use crate::report::Report;
 use crate::report::screen::can_ask;
 use crate::secret::{
-    Ask, Keyring, Recipient, SEALED_BYTES_MAX, Secret, SecretError, identity_files, seal,
+    Ask, Keyring, Recipient, Secret, SecretError, identity_files, read_sealed, seal,
 };
 use crate::visible::escape;
 
@@ -31,6 +29,7 @@ type FindKeys = Box<dyn Fn() -> Result<Keyring, SecretError> + Send + Sync>;
 
 /// The sealed files of an environment. A push that changes no secret reads them, and opens none.
 pub struct SealedFiles {
+    environment: EnvironmentName,
     files: BTreeMap<FileName, PathBuf>,
     read: Mutex<BTreeMap<FileName, Vec<u8>>>,
     find_keys: FindKeys,
@@ -57,6 +56,7 @@ impl SealedFiles {
     /// The sealed files of `environment` in the project's folder.
     fn of(project: &Path, environment: &EnvironmentName, find_keys: FindKeys) -> Self {
         Self {
+            environment: environment.clone(),
             files: secret_files(project, environment),
             read: Mutex::default(),
             find_keys,
@@ -74,22 +74,11 @@ impl SealedFiles {
         let file = self.files.get(name).ok_or_else(|| VaultError {
             why: format!("inventory/secrets/{name}.age does not exist"),
             help: format!(
-                "seal it: `age -R ~/.ssh/id_ed25519.pub -o inventory/secrets/{name}.age`, and type or pipe its content"
+                "`push secret set {} {name}` asks for its value and seals it",
+                self.environment
             ),
         })?;
-        let unreadable = |why: String| VaultError {
-            why: format!("{} cannot be read: {why}", shown(file)),
-            help: "check its permissions".into(),
-        };
-        let mut sealed = Vec::new();
-        File::open(file)
-            .and_then(|file| file.take(SEALED_BYTES_MAX + 1).read_to_end(&mut sealed))
-            .map_err(|error| unreadable(error.to_string()))?;
-        if sealed.len() as u64 > SEALED_BYTES_MAX {
-            return Err(unreadable(format!(
-                "it is larger than {SEALED_BYTES_MAX} bytes"
-            )));
-        }
+        let sealed = read_sealed(file, &shown(file)).map_err(|error| failed(&error))?;
         read.insert(name.clone(), sealed.clone());
         Ok(sealed)
     }
@@ -135,7 +124,7 @@ impl Vault for SealedFiles {
 }
 
 /// Asks on the terminal, if there is one, while no live line moves.
-fn ask(report: Report) -> Ask {
+pub(super) fn ask(report: Report) -> Ask {
     Box::new(move |file| {
         if !can_ask() {
             return None;

@@ -39,7 +39,7 @@ impl Vault for SampleVault {
         if self.missing.as_ref() == Some(secret) {
             return Err(VaultError {
                 why: "there is no such file".into(),
-                help: "`age -R KEY -o FILE` makes it".into(),
+                help: "`push secret set` makes it".into(),
             });
         }
         Ok(Digest::of(format!("{secret} {}", self.sealing)))

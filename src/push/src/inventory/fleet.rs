@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{App, Files, Firewall, HostAddress, HostKey, ListenStream, Selector, SelectorError};
+use super::{
+    App, Files, Firewall, HostAddress, HostKey, ListenStream, Readers, Selector, SelectorError,
+};
 use crate::name::{
     AppName, EnvironmentName, HostName, LoginName, ProjectName, ReleaseId, TagName, VarName,
 };
@@ -27,6 +29,8 @@ pub struct Fleet {
     /// Files with the keys that open secrets, as they are written; relative to the project's folder.
     /// Empty: wherever the operator keeps them.
     pub identities: Vec<PathBuf>,
+    /// Who may open which secrets.
+    pub readers: Readers,
     /// The hosts; never empty.
     pub hosts: BTreeMap<HostName, Host>,
     /// The apps.

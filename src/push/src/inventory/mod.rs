@@ -17,8 +17,10 @@ mod health;
 mod nearest;
 mod pin;
 mod problem;
+mod public_key;
 mod quantity;
 mod raw;
+mod readers;
 mod resolve;
 mod secrets;
 mod selector;
@@ -38,7 +40,9 @@ pub use health::{Health, HttpProbe, Probe};
 pub use nearest::nearest;
 pub use pin::{Declaration, PinError};
 pub use problem::{Colours, InventoryErrors, PROBLEMS_MAX, Problem};
+pub use public_key::{KeyKind, PublicKey, PublicKeyError};
 pub use quantity::{Bytes, DURATION_MAX, Mode, Percent, QuantityError, duration};
+pub use readers::{Readers, Who};
 pub use secrets::{SECRETS, secret_file, secret_files};
 pub use selector::{Selector, SelectorError};
 pub use service::{
@@ -75,6 +79,31 @@ const ENVIRONMENTS_MAX: usize = 500;
 /// Reads the environment `environment` of the project in the folder `project`: everything that is
 /// wrong with it at once, or a fleet that has no mistakes left.
 pub fn load(project: &Path, environment: &EnvironmentName) -> Result<Fleet, InventoryErrors> {
+    load_beside(&Beside {
+        project,
+        environment,
+        secrets: Sealed::All,
+    })
+}
+
+/// The same for whoever is about to seal what the inventory names: secrets may be missing.
+pub fn load_before_sealing(
+    project: &Path,
+    environment: &EnvironmentName,
+) -> Result<Fleet, InventoryErrors> {
+    load_beside(&Beside {
+        project,
+        environment,
+        secrets: Sealed::SomeMaybe,
+    })
+}
+
+fn load_beside(beside: &Beside<'_>) -> Result<Fleet, InventoryErrors> {
+    let Beside {
+        project,
+        environment,
+        ..
+    } = *beside;
     let folder = project.join(FOLDER);
     let file = folder.join(format!("{environment}.toml"));
     let mut reader = Reader::new(&folder);
@@ -89,13 +118,9 @@ pub fn load(project: &Path, environment: &EnvironmentName) -> Result<Fleet, Inve
         mut problems,
         ..
     } = reader;
-    let beside = Beside {
-        project,
-        environment,
-    };
     let fleet = tree
         .filter(|_| problems.is_empty())
-        .and_then(|tree| fleet(&tree, &beside, &mut problems));
+        .and_then(|tree| fleet(&tree, beside, &mut problems));
     match fleet {
         Some(fleet) if problems.is_empty() => Ok(fleet),
         Some(_) | None => Err(InventoryErrors::new(sources, problems)),
@@ -106,6 +131,14 @@ pub fn load(project: &Path, environment: &EnvironmentName) -> Result<Fleet, Inve
 struct Beside<'a> {
     project: &'a Path,
     environment: &'a EnvironmentName,
+    secrets: Sealed,
+}
+
+/// Whether a secret that the inventory names must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sealed {
+    All,
+    SomeMaybe,
 }
 
 fn fleet(tree: &Node, beside: &Beside<'_>, problems: &mut Problems) -> Option<Fleet> {

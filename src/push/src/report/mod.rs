@@ -20,6 +20,7 @@ pub mod progress;
 pub mod refusal;
 pub mod rollback;
 pub mod screen;
+pub mod secret;
 pub mod status;
 pub mod step;
 pub mod style;

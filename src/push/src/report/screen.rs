@@ -125,6 +125,16 @@ impl Report {
         self.write(|streams| &mut streams.out, text);
     }
 
+    /// Bytes that must arrive as they are, such as an opened secret that somebody asked for. A terminal
+    /// gets what the caller has found to be plain.
+    pub fn exact(&self, bytes: &[u8]) {
+        self.live.suspend(|| {
+            let mut out = std::io::stdout().lock();
+            // A reader that goes away early wanted no more.
+            let _ = out.write_all(bytes).and_then(|()| out.flush());
+        });
+    }
+
     /// Something beside the answer that a person should see while it goes on.
     pub fn say(&self, text: &str) {
         if self.verbosity >= Verbosity::Normal && self.form == Form::Text {

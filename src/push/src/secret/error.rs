@@ -93,6 +93,22 @@ pub enum SecretError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A host that uses a secret, and has no key in the inventory that it could be sealed to.
+    #[error(
+        "{secret} is to be sealed to {host}, which has no host_key in the inventory that can be sealed to"
+    )]
+    Unpinned {
+        /// The host.
+        host: String,
+        /// The secret.
+        secret: String,
+    },
+    /// The list of what is sealed to whom cannot be used.
+    #[error("inventory/secrets/secrets.lock cannot be read: {why}")]
+    Lock {
+        /// Why.
+        why: String,
+    },
     /// Sealing failed.
     #[error("the secret cannot be sealed: {why}")]
     Seal {
@@ -123,19 +139,33 @@ impl SecretError {
             Self::Empty { file } | Self::Damaged { file, .. } => {
                 format!("take the file from the last commit where it was whole: git log -- {file}")
             }
-            Self::Plaintext { file } => {
-                format!("seal its content: `age -R ~/.ssh/id_ed25519.pub -o {file}`, typed or piped in; if it was ever committed, change the value first")
-            }
+            Self::Plaintext { file } => format!(
+                "seal its content: `push secret set ENVIRONMENT NAME < {file}`; if it was ever committed, change the value first"
+            ),
             Self::NotForUs { file, tried } => format!(
-                "ask someone who can open it to seal it for your public key too: \
-                 `age -d -i KEY {file} | age -r THEIRS -r YOURS -o NEW`, then move NEW there; tried {}",
+                "ask someone who can open it to let you: `push secret grant ENVIRONMENT YOU {} --key YOUR-PUBLIC-KEY`; tried {}",
+                secret_name(file),
                 tried.join(", ")
             ),
-            Self::Work { file, .. } => format!("seal its content to keys, not to a passphrase: `age -R ~/.ssh/id_ed25519.pub -o {file}`"),
+            Self::Work { .. } => {
+                "it is sealed to a passphrase; seal its content to keys: `push secret set ENVIRONMENT NAME`".to_owned()
+            }
             Self::Recipient { .. } => {
                 "recipients are age1… keys, or SSH public keys of type ssh-ed25519 or ssh-rsa".to_owned()
+            }
+            Self::Unpinned { host, .. } => format!(
+                "pin its key, `hosts.{host}.host_key = \"ssh-ed25519 AAAA…\"`: the first two words of /etc/ssh/ssh_host_ed25519_key.pub there"
+            ),
+            Self::Lock { .. } => {
+                "take it from the last commit where it was whole; after a merge, take either side and run `push secret rekey ENVIRONMENT`".to_owned()
             }
             Self::Seal { .. } => "check the recipients".to_owned(),
         }
     }
+}
+
+/// The name of the secret in a sealed file, for a message.
+fn secret_name(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.strip_suffix(".age").unwrap_or(name)
 }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::SecretError;
 use super::keyring::WORK_FACTOR_MAX;
+use crate::inventory::PublicKey;
 
 /// The largest file of keys, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -262,4 +263,41 @@ fn age_keys(file: &str, text: &str) -> Result<Vec<Key>, SecretError> {
 /// Whether a passphrase is one at all.
 pub(super) fn is_empty(passphrase: &SecretString) -> bool {
     passphrase.expose_secret().is_empty()
+}
+
+/// The public half of the first key that is there: what others seal to. `None` when there is no key.
+/// That of an SSH key is read from the file beside it.
+pub fn public_key(files: &[IdentityFile]) -> Result<Option<PublicKey>, SecretError> {
+    for file in files {
+        let Some((name, bytes)) = read(file)? else {
+            continue;
+        };
+        match (parse(&name, &bytes), file) {
+            (Ok(Found::Ready(keys)), _) => {
+                let own = keys.iter().find_map(|key| match key {
+                    Key::Age(key) => key.to_public().to_string().parse().ok(),
+                    Key::Ssh(_) => beside(&name),
+                    #[cfg(test)]
+                    Key::Passphrase(_) => None,
+                });
+                if own.is_some() {
+                    return Ok(own);
+                }
+            }
+            (Ok(Found::Locked(_)), _) => {
+                if let Some(own) = beside(&name) {
+                    return Ok(Some(own));
+                }
+            }
+            (Err(_), IdentityFile::Usual(_)) => {}
+            (Err(error), IdentityFile::Named(_) | IdentityFile::Given(_)) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// The public key in `<file>.pub`.
+fn beside(file: &str) -> Option<PublicKey> {
+    let text = fs::read_to_string(format!("{file}.pub")).ok()?;
+    text.trim().parse().ok()
 }

@@ -84,7 +84,7 @@ impl Keyring {
     /// Opens a sealed file.
     pub fn open(&self, file: &Path) -> Result<Secret, SecretError> {
         let shown = file.display().to_string();
-        let sealed = sealed(file, &shown)?;
+        let sealed = read_sealed(file, &shown)?;
         self.open_sealed(&shown, &sealed)
     }
 
@@ -155,8 +155,8 @@ impl Keyring {
     }
 }
 
-/// Reads a sealed file, and never more than it can be.
-fn sealed(file: &Path, shown: &str) -> Result<Vec<u8>, SecretError> {
+/// Reads a sealed file, `shown` in messages, and never more than it can be.
+pub fn read_sealed(file: &Path, shown: &str) -> Result<Vec<u8>, SecretError> {
     let unreadable = |why: String| SecretError::Unreadable {
         file: shown.to_owned(),
         why,
@@ -183,7 +183,7 @@ fn sealed(file: &Path, shown: &str) -> Result<Vec<u8>, SecretError> {
 }
 
 /// Refuses what is not sealed.
-fn recognise(file: &str, sealed: &[u8]) -> Result<(), SecretError> {
+pub(super) fn recognise(file: &str, sealed: &[u8]) -> Result<(), SecretError> {
     let file = || file.to_owned();
     if sealed.is_empty() {
         return Err(SecretError::Empty { file: file() });
@@ -244,7 +244,7 @@ fn refusal(file: &str, error: &DecryptError) -> SecretError {
     }
 }
 
-fn damaged(file: &str, why: &'static str) -> SecretError {
+pub(super) fn damaged(file: &str, why: &'static str) -> SecretError {
     SecretError::Damaged {
         file: file.to_owned(),
         why,

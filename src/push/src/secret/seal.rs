@@ -3,19 +3,15 @@
 use std::io::Write as _;
 use std::str::FromStr;
 
-use age::ssh::ParseRecipientKeyError;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use push_wire::digest::Digest;
 use zeroize::Zeroizing;
 
 use super::{Secret, SecretError};
-use crate::inventory::HostKey;
+use crate::inventory::{HostKey, KeyKind, PublicKey, PublicKeyError};
 
 /// The most recipients of one file.
 const RECIPIENTS_MAX: usize = 1000;
-
-/// The longest text of a recipient, in bytes; RSA with 16384 bits has about 2800.
-const LINE_BYTES_MAX: usize = 8192;
 
 /// Someone who can open what is sealed to them: a person's age or SSH key, or a host's key.
 #[derive(Clone)]
@@ -40,41 +36,33 @@ impl Recipient {
     }
 }
 
+impl TryFrom<&PublicKey> for Recipient {
+    type Error = SecretError;
+    fn try_from(key: &PublicKey) -> Result<Self, SecretError> {
+        let unlike = || SecretError::Recipient {
+            line: key.to_string(),
+            why: "age does not take it",
+        };
+        match key.kind() {
+            KeyKind::Age => key.as_str().parse().map(Self::Age).map_err(|_| unlike()),
+            KeyKind::Ed25519 | KeyKind::Rsa => {
+                key.as_str().parse().map(Self::Ssh).map_err(|_| unlike())
+            }
+        }
+    }
+}
+
 impl FromStr for Recipient {
     type Err = SecretError;
     fn from_str(line: &str) -> Result<Self, SecretError> {
-        let wrong = |why| SecretError::Recipient {
-            line: line.chars().take(60).collect(),
-            why,
-        };
-        if line.len() > LINE_BYTES_MAX || line.chars().any(char::is_control) {
-            return Err(wrong("it is not one line"));
-        }
-        // A secret key in the place of a public one must not be repeated.
-        if line.to_ascii_uppercase().contains("AGE-SECRET-KEY") || line.contains("PRIVATE KEY") {
-            return Err(SecretError::Recipient {
+        let key: PublicKey = line.parse().map_err(|error| match error {
+            PublicKeyError::Wrong { line, why } => SecretError::Recipient { line, why },
+            PublicKeyError::SecretKey => SecretError::Recipient {
                 line: "…".to_owned(),
                 why: "it is a secret key",
-            });
-        }
-        if line.starts_with("age1") {
-            return line
-                .parse()
-                .map(Self::Age)
-                .map_err(|_| wrong("it is not a whole age1… key"));
-        }
-        line.parse().map(Self::Ssh).map_err(|error| match error {
-            ParseRecipientKeyError::RsaModulusTooLarge => wrong("its RSA key is too large"),
-            ParseRecipientKeyError::RsaModulusTooSmall => {
-                wrong("its RSA key is too small; at least 2048 bits")
-            }
-            ParseRecipientKeyError::Unsupported(_) | ParseRecipientKeyError::Ignore => {
-                wrong("nothing can be sealed to a key of its type")
-            }
-            ParseRecipientKeyError::Invalid(_) => {
-                wrong("it is neither an age nor an SSH public key")
-            }
-        })
+            },
+        })?;
+        Self::try_from(&key)
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Inventory {
     pub keep_releases: Option<u32>,
     /// What is common to the connections to all hosts.
     pub ssh: Option<Ssh>,
-    /// How sealed secrets are opened on this machine.
+    /// Who may open which secrets, and how they are opened on this machine.
     pub secrets: Option<Secrets>,
     /// The hosts, by name.
     pub hosts: Option<BTreeMap<String, Host>>,
@@ -65,11 +65,17 @@ pub struct Ssh {
     pub connect_timeout: Option<String>,
 }
 
-/// How sealed secrets are opened on this machine.
+/// Who may open which secrets, and how they are opened on this machine.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Secrets {
     /// Files with age identities or SSH private keys, relative to the project's folder (PUSH_IDENTITY, else push's own and ~/.ssh).
     pub identities: Option<OneOrMany>,
+    /// The people that secrets can be sealed to: the age or SSH public keys of each.
+    pub people: Option<BTreeMap<String, OneOrMany>>,
+    /// Words for several people.
+    pub groups: Option<BTreeMap<String, OneOrMany>>,
+    /// Who may open which secret: people, groups, and "hosts" for those that use it; "*" is every secret without a line of its own.
+    pub readers: Option<BTreeMap<String, OneOrMany>>,
 }
 
 /// One machine.

@@ -11,6 +11,7 @@ mod files;
 mod firewall;
 mod health;
 mod host;
+mod readers;
 mod rollout;
 mod service;
 mod site;
@@ -25,8 +26,10 @@ use super::document::Node;
 use super::problem::{Place, Problem, Problems};
 use super::raw::{self, OneOrMany};
 use super::shape::{join, short};
-use super::{Beside, Fleet, Protection, Selector, TEMPLATES, nearest, quantity, secret_files};
-use crate::name::{AppName, FileName, HostName, ProjectName};
+use super::{
+    Beside, Fleet, Protection, Sealed, Selector, TEMPLATES, nearest, quantity, secret_files,
+};
+use crate::name::{AppName, EnvironmentName, FileName, HostName, ProjectName};
 use crate::template::{Engine, Scope, Template, TemplateError, TemplateName, Templated, Typed};
 
 /// How many committed releases a host keeps unless the inventory says.
@@ -41,7 +44,11 @@ pub(super) fn fleet(
     let mut resolver = Resolver {
         problems: std::mem::take(problems),
         templates: Templates::Closed(beside.project.join(TEMPLATES)),
-        secrets: secret_files(beside.project, beside.environment),
+        secrets: match beside.secrets {
+            Sealed::All => Some(secret_files(beside.project, beside.environment)),
+            Sealed::SomeMaybe => None,
+        },
+        environment: beside.environment,
         hosts: BTreeMap::new(),
         later: Vec::new(),
     };
@@ -50,6 +57,7 @@ pub(super) fn fleet(
     resolver.hosts(&at, raw);
     let ssh = resolver.ssh(&at.key("ssh"), raw.ssh.as_ref());
     let identities = resolver.identities(&at.key("secrets"), raw.secrets.as_ref());
+    let readers = resolver.readers(&at.key("secrets"), raw.secrets.as_ref());
     let apps = resolver.apps(&at.key("apps"), raw.apps.as_ref());
     let firewall_at = at.key("firewall");
     let firewall = raw
@@ -75,6 +83,7 @@ pub(super) fn fleet(
         keep_releases: raw.keep_releases.unwrap_or(KEEP_RELEASES),
         ssh,
         identities,
+        readers,
         hosts,
         apps,
         firewall,
@@ -115,8 +124,9 @@ struct Resolver<'a> {
     problems: Problems,
     /// The templates there are, to find names that no file has.
     templates: Templates,
-    /// The secrets there are.
-    secrets: BTreeMap<FileName, PathBuf>,
+    /// The secrets there are; `None` when any name will do.
+    secrets: Option<BTreeMap<FileName, PathBuf>>,
+    environment: &'a EnvironmentName,
     hosts: BTreeMap<HostName, super::Host>,
     later: Vec<Later<'a>>,
 }
@@ -342,12 +352,15 @@ impl<'a> Resolver<'a> {
     /// Reads the name of a secret, which must exist.
     fn secret_name(&mut self, at: &At<'a>, text: &str) -> Option<FileName> {
         let name: FileName = self.read(at, text)?;
-        if !self.secrets.contains_key(&name) {
-            let known: Vec<&str> = self.secrets.keys().map(FileName::as_str).collect();
+        if let Some(secrets) = &self.secrets
+            && !secrets.contains_key(&name)
+        {
+            let known: Vec<&str> = secrets.keys().map(FileName::as_str).collect();
             let help = match nearest::nearest(text, &known) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!(
-                    "seal it: `age -R ~/.ssh/id_ed25519.pub -o inventory/secrets/{name}.age`, and type or pipe its content"
+                    "`push secret set {} {name}` asks for its value and seals it",
+                    self.environment
                 ),
             };
             let why =

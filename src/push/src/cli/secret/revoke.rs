@@ -1,0 +1,113 @@
+//! `push secret revoke`.
+
+use std::path::Path;
+
+use super::super::Stop;
+use super::grant::{Chosen, known, redeclare};
+use super::place::{Purpose, Secrets};
+use crate::event::{ExitCode, VERSION};
+use crate::inventory::{Readers, Who};
+use crate::name::{FileName, PersonName};
+use crate::report::{Complaint, Report, secret as words};
+
+/// Take secrets away from a person, a group or the hosts, and seal those anew
+///
+/// Changes [secrets] in inventory/ENVIRONMENT.toml together with the sealed files; with `--all` a
+/// person leaves its groups too. Whoever could open a value knows it, and the old files stay in
+/// git: set new values with `push secret rotate`.
+#[derive(Debug, clap::Args)]
+pub struct Revoke {
+    /// The environment
+    environment: Option<String>,
+    /// A person, a group, or `hosts`
+    who: Option<String>,
+    #[command(flatten)]
+    chosen: Chosen,
+}
+
+/// Revokes.
+pub fn run(arguments: &Revoke, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
+    let place = (arguments.environment.as_deref(), folder);
+    let mut secrets = Secrets::open(place, Purpose::Change, report)?;
+    let word = arguments.who.as_deref().unwrap_or_default();
+    let who: Who = word.parse().map_err(|error| {
+        Stop::usage(
+            Complaint::of(&error)
+                .help("`push secret revoke ENVIRONMENT WHO NAME…`: a person, a group, or `hosts`"),
+        )
+    })?;
+    let before = secrets.fleet().readers.clone();
+    if let Who::Named(name) = &who {
+        known(&before, name, &secrets)?;
+    }
+    let names = arguments.chosen.names(&secrets, "revoke")?;
+    let mut after = before.clone();
+    if arguments.chosen.all {
+        everywhere(&mut after, &who);
+    }
+    for name in &names {
+        single(&mut after, &who, name)?;
+    }
+    let resealed = redeclare(&mut secrets, &before, after)?;
+    let lost: Vec<&str> = resealed.iter().map(FileName::as_str).collect();
+    report.answer(&words::revoked(word, &lost));
+    if !lost.is_empty() && who != Who::Hosts {
+        report.answer(&words::still_known(&secrets.environment, word, &lost));
+    }
+    report.answer(&words::next(&secrets.environment));
+    report.json(&serde_json::json!({
+        "v": VERSION, "type": "secret_revoked", "who": word, "secrets": lost, "rotate": who != Who::Hosts,
+    }));
+    Ok(ExitCode::Done)
+}
+
+/// Takes one out of every line and group. A person that nothing names any more is forgotten.
+fn everywhere(readers: &mut Readers, who: &Who) {
+    readers.every.remove(who);
+    for line in readers.own.values_mut() {
+        line.remove(who);
+    }
+    if let Who::Named(name) = who {
+        for people in readers.groups.values_mut() {
+            people.remove(name);
+        }
+        readers.people.remove(name);
+        readers.groups.remove(name);
+    }
+}
+
+/// Takes one out of the line of one secret. One who reads it as a member of a group stays a reader, so
+/// that is refused.
+fn single(readers: &mut Readers, who: &Who, secret: &FileName) -> Result<(), Stop> {
+    let mut line = readers.of(secret).clone();
+    let was_there = line.remove(who);
+    if let Who::Named(person) = who
+        && let Some(group) = group_of(readers, &line, person)
+    {
+        return Err(Stop::usage(
+            Complaint::new(format!("{person} reads {secret} as one of the group {group}"))
+                .help(format!("take {person} out of secrets.groups.{group}, name the others one by one under secrets.readers, or pass `--all`")),
+        ));
+    }
+    if !was_there {
+        return Err(Stop::usage(
+            Complaint::new(format!("{who} is not among the readers of {secret}"))
+                .help("`push secret list ENVIRONMENT` shows who is"),
+        ));
+    }
+    readers.own.insert(secret.clone(), line);
+    Ok(())
+}
+
+/// A group of this line that a person is in.
+fn group_of<'a>(
+    readers: &'a Readers,
+    line: &std::collections::BTreeSet<Who>,
+    person: &PersonName,
+) -> Option<&'a PersonName> {
+    let mut groups = readers.groups.iter();
+    let found = groups.find(|(name, people)| {
+        line.contains(&Who::Named((*name).clone())) && people.contains(person)
+    });
+    found.map(|(name, _)| name)
+}
