@@ -154,7 +154,7 @@ impl SecretError {
                 "recipients are age1… keys, or SSH public keys of type ssh-ed25519 or ssh-rsa".to_owned()
             }
             Self::Unpinned { host, .. } => format!(
-                "pin its key, `hosts.{host}.host_key = \"ssh-ed25519 AAAA…\"`: the first two words of /etc/ssh/ssh_host_ed25519_key.pub there"
+                "pin its key: `push trust ENVIRONMENT {host}`"
             ),
             Self::Lock { .. } => {
                 "take it from the last commit where it was whole; after a merge, take either side and run `push secret rekey ENVIRONMENT`".to_owned()
