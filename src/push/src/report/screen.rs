@@ -205,6 +205,11 @@ fn can_move() -> bool {
     std::io::stderr().is_terminal() && !dumb && !set("CI")
 }
 
+/// Whether the answer goes to a terminal, and not into a pipe or a file.
+pub fn answers_a_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Whether a person sits there who can be asked something.
 pub fn can_ask() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()

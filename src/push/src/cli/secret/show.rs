@@ -1,11 +1,11 @@
 //! `push secret show`.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 
 use super::super::Stop;
 use super::place::{self, Purpose, Secrets};
 use crate::event::{ExitCode, VERSION};
+use crate::report::screen::answers_a_terminal;
 use crate::report::{Complaint, Form, Report};
 use crate::secret::Secret;
 
@@ -38,7 +38,7 @@ pub fn run(arguments: &Show, folder: &Path, report: &Report) -> Result<ExitCode,
                 "v": VERSION, "type": "secret", "name": name, "encoding": encoding, "value": value,
             }));
         }
-        Form::Text if std::io::stdout().is_terminal() => {
+        Form::Text if answers_a_terminal() => {
             let Some(text) = plain(&secret) else {
                 let complaint = Complaint::new(format!(
                     "{name} is not plain text, and would confuse this terminal"
