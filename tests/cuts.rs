@@ -283,7 +283,12 @@ impl<'a> Watch<'a> {
                 Ok(Progress::State(State::TakingBack(_))) => is_back = true,
                 Ok(Progress::Effect(effect)) if is_back => told.push(Told::Back(word(&effect))),
                 Ok(Progress::Effect(effect)) => told.push(Told::There(word(&effect))),
-                Ok(Progress::State(_) | Progress::Health { .. } | Progress::Evidence(_))
+                Ok(
+                    Progress::State(_)
+                    | Progress::Confirmed
+                    | Progress::Health { .. }
+                    | Progress::Evidence(_),
+                )
                 | Err(_) => {}
             }
         }

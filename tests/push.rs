@@ -320,6 +320,47 @@ fn a_missing_or_foreign_secret_stops_the_push_before_any_host_is_touched() {
     assert_eq!(generation(lab.host("web1")), None);
 }
 
+/// Everything on a host that push could have left there.
+fn traces(host: &RehearsalHost) -> String {
+    let places = "/usr/local /etc/push /var/lib/push /run/push /srv /etc/systemd/system /tmp";
+    let find = format!("find {places} -not -path '/tmp/systemd-private-*' 2>/dev/null | sort");
+    host.run(&["sh", "-c", &find]).unwrap().stdout
+}
+
+#[test]
+fn a_host_that_push_never_ran_on_shows_its_plan_and_is_asked_about_before_it_changes() {
+    let specs = [
+        HostSpec::named("web1"),
+        HostSpec::named("web2").access(Access::Root),
+    ];
+    let Some(lab) = Lab::boot(&specs) else { return };
+    lab.shop("");
+    let before: Vec<String> = lab.fleet.hosts().iter().map(traces).collect();
+    for arguments in [
+        &["plan", "prod"] as &[&str],
+        &["-n", "prod"],
+        &["diff", "prod"],
+    ] {
+        lab.push(arguments)
+            .exits(0)
+            .says("push-host is not there: running it once, not installed")
+            .says("first push")
+            .says("+ release  api");
+    }
+    let after: Vec<String> = lab.fleet.hosts().iter().map(traces).collect();
+    assert_eq!(before, after, "looking leaves nothing");
+    lab.push(&["status", "prod"])
+        .exits(1)
+        .says("`push plan ENVIRONMENT -l web1`");
+
+    lab.push(&["prod"])
+        .exits(9)
+        .says("This is the first push to web1, web2");
+    for host in lab.fleet.hosts() {
+        assert_eq!(generation(host), None, "{}", host.name());
+    }
+}
+
 #[test]
 fn after_a_reboot_everything_is_there_without_a_laptop() {
     let Some(lab) = Lab::boot_plain(1) else {

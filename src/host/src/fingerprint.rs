@@ -14,19 +14,35 @@ const KEY_BYTES: usize = 32;
 
 /// The key in hexadecimal; made when it is asked for first, and never again.
 pub fn key<M: Disk + Clock>(machine: &mut M, layout: &Layout) -> io::Result<String> {
-    let path = layout.fingerprint_key();
-    if machine.stat(&path)?.is_none() {
+    if machine.stat(&layout.fingerprint_key())?.is_none() {
         make(machine, layout)?;
     }
+    read(machine, layout)
+}
+
+/// The key for somebody who only looks: where there is none yet, one that nobody keeps.
+pub fn key_to_look<M: Disk>(machine: &M, layout: &Layout) -> io::Result<String> {
+    match machine.stat(&layout.fingerprint_key())? {
+        Some(_) => read(machine, layout),
+        None => Ok(written(random()?)),
+    }
+}
+
+fn read<M: Disk>(machine: &M, layout: &Layout) -> io::Result<String> {
+    let path = layout.fingerprint_key();
     let bytes = machine.read(&path, KEY_BYTES as u64)?;
     match <[u8; KEY_BYTES]>::try_from(bytes) {
-        // 32 bytes are written as a digest is; it is none.
-        Ok(bytes) => Ok(Digest::from_bytes(bytes).to_string()),
+        Ok(bytes) => Ok(written(bytes)),
         Err(_) => Err(io::Error::other(format!(
             "{} is not {KEY_BYTES} bytes long; remove it, and the next push seals every secret anew",
             path.display()
         ))),
     }
+}
+
+/// 32 bytes are written as a digest is; it is none.
+fn written(bytes: [u8; KEY_BYTES]) -> String {
+    Digest::from_bytes(bytes).to_string()
 }
 
 /// Makes the key, unless another session was faster: each would otherwise tell its operator its own.

@@ -149,5 +149,6 @@ fn describe<M: Disk>(machine: &M, layout: &Layout) -> Holder {
             since_unix_s: 0,
             step: "just beginning".to_owned(),
             transaction: None,
+            push: String::new(),
         })
 }

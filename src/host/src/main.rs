@@ -19,7 +19,7 @@ use push_host::layout::Layout;
 use push_host::machine::real::Real;
 use push_host::progress;
 use push_host::recover::{RecoverError, recover};
-use push_host::serve::{End, OnHost, serve};
+use push_host::serve::{End, OnHost, look, serve};
 use push_host::transaction::{TransactionError, transact};
 use push_host::view::{self, InsideError};
 use push_wire::journal::State;
@@ -29,6 +29,7 @@ const USAGE: &str = "\
 push-host is started by push; there is little to do with it by hand.
 
 usage: push-host serve           speak with push over standard input and output
+       push-host look            say the same first word, and write nothing on this host
        push-host transact ID     carry out a switch that `serve` has prepared
        push-host recover         end a transaction that was cut short
        push-host version         say which version this is
@@ -53,7 +54,8 @@ fn main() -> ExitCode {
                 USED_WRONGLY,
             ),
         },
-        ["serve"] => converse(),
+        ["serve"] => converse(Purpose::Serve),
+        ["look"] => converse(Purpose::Look),
         ["view", generation, tool] => become_view(generation, tool),
         ["recover"] => run_recovery(),
         ["version" | "--version"] => {
@@ -89,9 +91,16 @@ fn guard() {
     }
 }
 
+/// What a conversation is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Serve,
+    Look,
+}
+
 /// Speaks over standard input and output, which carry nothing but frames. A push-host that was
 /// replaced lets the new one go on with the same two pipes.
-fn converse() -> ExitCode {
+fn converse(purpose: Purpose) -> ExitCode {
     if !rustix::process::geteuid().is_root() {
         let error = io::Error::other("push-host needs to be root on this host");
         return complain(
@@ -118,7 +127,11 @@ fn converse() -> ExitCode {
             );
         }
     };
-    match serve(&mut machine, &layout, &mut outside, pipes) {
+    let held = match purpose {
+        Purpose::Serve => serve(&mut machine, &layout, &mut outside, pipes),
+        Purpose::Look => look(&mut machine, &layout, &outside, pipes),
+    };
+    match held {
         Ok(End::Gone | End::Broken(_)) => ExitCode::SUCCESS,
         Ok(End::Replaced) => {
             let error = Command::new(layout.program()).arg("serve").exec();

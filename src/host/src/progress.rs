@@ -104,11 +104,13 @@ fn try_tell<M: Disk>(
     let mut line = serde_json::to_vec(progress)?;
     line.push(b'\n');
     match (machine.stat(&path)?, progress) {
-        (Some(found), Progress::Effect(_) | Progress::Health { .. } | Progress::Evidence(_))
-            if found.bytes > PROGRESS_BYTES_MAX =>
-        {
-            Ok(())
-        }
+        (
+            Some(found),
+            Progress::Effect(_)
+            | Progress::Confirmed
+            | Progress::Health { .. }
+            | Progress::Evidence(_),
+        ) if found.bytes > PROGRESS_BYTES_MAX => Ok(()),
         (Some(_), _) => machine.append(&path, &line),
         (None, _) => machine.create(&path, &line, &Access::private_file()),
     }

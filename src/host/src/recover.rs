@@ -136,6 +136,7 @@ fn holder<M: Machine>(machine: &M) -> Holder {
         since_unix_s: machine.unix_s(),
         step: "recovering".to_owned(),
         transaction: None,
+        push: String::new(),
     }
 }
 

@@ -239,6 +239,7 @@ fn holder<M: Machine>(machine: &M, request: &Request) -> Holder {
         since_unix_s: machine.unix_s(),
         step: format!("switching to generation {}", request.about.to),
         transaction: Some(request.switch.transaction.clone()),
+        push: request.about.provenance.push.clone(),
     }
 }
 

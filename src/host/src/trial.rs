@@ -98,6 +98,14 @@ struct Trial<'a> {
     latest: Vec<UnitState>,
     next_look_ms: u64,
     failures: u32,
+    operator: Operator,
+}
+
+/// Whether the operator has come in again, as far as that was told.
+#[derive(PartialEq, Eq)]
+enum Operator {
+    Awaited,
+    Come,
 }
 
 struct Watched<'a> {
@@ -140,6 +148,7 @@ impl<'a> Trial<'a> {
             latest: Vec::new(),
             next_look_ms: now_ms,
             failures: 0,
+            operator: Operator::Awaited,
         }
     }
 
@@ -172,10 +181,22 @@ impl<'a> Trial<'a> {
     }
 
     /// Whether nobody has to come in any more. The one place where confirmation and deadline meet.
-    fn is_confirmed<M: Machine>(&self, machine: &M, layout: &Layout) -> Result<bool, Cause> {
-        let wish = heed(machine, layout, self.setting.transaction)?;
+    fn is_confirmed<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        layout: &Layout,
+    ) -> Result<bool, Cause> {
+        let transaction = self.setting.transaction;
+        let wish = heed(machine, layout, transaction)?;
         match (self.deadline_ms, wish) {
-            (None, _) | (Some(_), Some(Wish::Confirmed)) => Ok(true),
+            (None, _) => Ok(true),
+            (Some(_), Some(Wish::Confirmed)) => {
+                if self.operator == Operator::Awaited {
+                    self.operator = Operator::Come;
+                    progress::tell(machine, layout, (transaction, &Progress::Confirmed));
+                }
+                Ok(true)
+            }
             (Some(deadline_ms), None | Some(Wish::TakeBack)) => {
                 if machine.boottime_ms() >= deadline_ms {
                     return Err(Cause::Unconfirmed);

@@ -185,6 +185,8 @@ pub enum Progress {
     State(State),
     /// An effect begins.
     Effect(crate::effect::Effect),
+    /// The operator has come in again, in time.
+    Confirmed,
     /// A probe was answered.
     Health {
         /// The app.

@@ -53,6 +53,9 @@ pub struct Provenance {
     pub at_unix_s: u64,
     /// The version of push.
     pub push_version: String,
+    /// A random name of the run of push, the same on all its hosts; empty where none was told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub push: String,
 }
 
 /// What one project declares on one host.

@@ -209,6 +209,9 @@ pub struct Holder {
     pub step: String,
     /// The transaction, once there is one.
     pub transaction: Option<TransactionId>,
+    /// The run of push, as [`Provenance::push`] names it; empty where that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub push: String,
 }
 
 /// Why a host changed nothing.
@@ -287,6 +290,41 @@ pub enum Refusal {
         /// What failed.
         why: String,
     },
+}
+
+/// The cause in one sentence, without what belongs to it. Untrusted text where it comes from a host.
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stale { expected, found } => write!(
+                f,
+                "it is at generation {found} now, the plan was made at {expected}: somebody pushed meanwhile"
+            ),
+            Self::Locked(holder) => write!(f, "{} is at it ({})", holder.operator, holder.step),
+            Self::Claimed(_) => f.write_str("another project on that host has what this one wants"),
+            Self::Occupied(_) => {
+                f.write_str("files are in the way that push did not put there, and they differ")
+            }
+            Self::Room { folder, why } => write!(f, "there is not enough room in {folder}: {why}"),
+            Self::Needs { app, why } => write!(f, "{app} would not start there: {why}"),
+            Self::Tool { tool, needed_for } => {
+                write!(f, "{needed_for} needs {tool}, which is not installed there")
+            }
+            Self::Check { tool, .. } => write!(f, "`{tool}` refuses the new configuration"),
+            Self::Secret { app, name, why } => {
+                write!(
+                    f,
+                    "the secret {name} of {app} cannot be opened there: {why}"
+                )
+            }
+            Self::Corrupt { what } => write!(f, "{what} is not what was sent"),
+            Self::NoGeneration { wanted, .. } => {
+                write!(f, "there is no committed generation {wanted} to go back to")
+            }
+            Self::Protocol { why } => write!(f, "it does not understand this push: {why}"),
+            Self::Host { why } => write!(f, "the host itself failed: {why}"),
+        }
+    }
 }
 
 /// What is in effect on a host.

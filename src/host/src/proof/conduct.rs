@@ -119,6 +119,21 @@ fn a_confirmation_commits_and_asking_again_gives_the_same_answer() {
 }
 
 #[test]
+fn an_operator_who_came_in_again_is_told_so_once_also_when_it_is_taken_back_in_the_end() {
+    for mut scenario in [risky(), update_to(Slices::Sick)] {
+        scenario.request.about.confirm_within_ms = Some(30_000);
+        let mut world = scenario.world.clone();
+        let id = &scenario.request.switch.transaction;
+        progress::ask(&mut world, &layout(), (id, Wish::Confirmed)).unwrap();
+        scenario.transact(&mut world).unwrap();
+        let told = world.disk.read(&layout().transaction(id).progress());
+        let told = String::from_utf8(told.unwrap().clone()).unwrap();
+        let confirmed = told.lines().filter(|line| *line == "\"confirmed\"");
+        assert_eq!(confirmed.count(), 1, "{told}");
+    }
+}
+
+#[test]
 fn an_operator_who_wants_it_taken_back_is_heard_even_after_a_confirmation() {
     let mut scenario = risky();
     let id = scenario.request.switch.transaction.clone();

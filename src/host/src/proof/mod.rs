@@ -457,7 +457,10 @@ impl Scenario {
             .into_iter()
             .filter_map(|progress| match progress {
                 Progress::State(state) => Some(state),
-                Progress::Effect(_) | Progress::Health { .. } | Progress::Evidence(_) => None,
+                Progress::Effect(_)
+                | Progress::Confirmed
+                | Progress::Health { .. }
+                | Progress::Evidence(_) => None,
             })
             .collect()
     }

@@ -9,14 +9,13 @@ use super::watch;
 use crate::layout::Layout;
 use crate::machine::Machine;
 use crate::stage::{Error, texts, trees};
-use crate::{fingerprint, journal, lock, store};
+use crate::{journal, lock, store};
 
-/// Says who is there, what is in effect, and what the host has already.
+/// Says who is there, what is in effect, and what the host has already. Writes nothing.
 pub fn hello<M: Machine>(
-    machine: &mut M,
-    layout: &Layout,
-    program: Program,
-    facts: Facts,
+    (machine, layout): (&mut M, &Layout),
+    (program, facts): (Program, Facts),
+    fingerprint_key: String,
 ) -> Result<Hello, Error> {
     let journal = journal::read_settled(machine, layout)?;
     let releases = trees::whole(machine, layout)?
@@ -36,7 +35,7 @@ pub fn hello<M: Machine>(
         lost: texts::lost(machine, layout, &manifest)?,
         manifest,
         running: lock::holder(machine, layout)?.or_else(|| watch::unfinished(&journal)),
-        fingerprint_key: fingerprint::key(machine, layout)?,
+        fingerprint_key,
         releases,
         highest: store::highest(machine, layout, &journal)?,
     })

@@ -21,6 +21,9 @@ mod watch;
 
 use std::io::{Read, Write};
 
+use push_wire::message::{Refusal, Reply};
+
+use crate::fingerprint;
 use crate::layout::Layout;
 use crate::machine::Machine;
 
@@ -47,9 +50,32 @@ pub fn serve<M: Machine>(
 ) -> Result<End, crate::stage::Error> {
     let (input, output) = pipes;
     let facts = outside.facts();
-    let hello = hello::hello(machine, layout, outside.program(), facts.clone())?;
+    let key = fingerprint::key(machine, layout)?;
+    let said = (outside.program(), facts.clone());
+    let hello = hello::hello((machine, layout), said, key)?;
     let channel = channel::Channel::new(input, output);
     Ok(session::Session::new((machine, layout), outside, channel, facts).hold(hello))
+}
+
+/// Says Hello to an operator who only wants to know what a push would do, and refuses everything else.
+/// Writes nothing on the host.
+pub fn look<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    outside: &impl Outside,
+    pipes: (impl Read + Send + 'static, impl Write),
+) -> Result<End, crate::stage::Error> {
+    let (input, output) = pipes;
+    let key = fingerprint::key_to_look(machine, layout)?;
+    let said = (outside.program(), outside.facts());
+    let hello = hello::hello((machine, layout), said, key)?;
+    let mut channel = channel::Channel::new(input, output);
+    let mut told = channel.send(&Reply::Hello(Box::new(hello)));
+    while told.is_ok() && channel.request().is_ok() {
+        let why = "this push-host only looks; it is not installed".to_owned();
+        told = channel.send(&Reply::Refused(Box::new(Refusal::Protocol { why })));
+    }
+    Ok(End::Gone)
 }
 
 #[cfg(test)]

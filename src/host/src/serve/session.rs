@@ -218,10 +218,11 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         // A second Stage on one connection takes the place of the first.
         self.holds = Holds::Nothing;
         let holder = Holder {
-            operator: asked.operator().to_owned(),
+            operator: asked.provenance().operator.clone(),
             since_unix_s: self.machine.unix_s(),
             step: format!("staging {}", asked.project()),
             transaction: None,
+            push: asked.provenance().push.clone(),
         };
         let held = self.take(&holder)?;
         let prepared = stage::prepare(self.machine, self.layout, &self.facts, asked)?;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use push_wire::digest::Digest;
-use push_wire::journal::Progress;
+use push_wire::journal::{Progress, State};
 use push_wire::message::{Holder, Refusal, Reply, Request};
 use push_wire::name::TransactionId;
 
@@ -135,6 +135,7 @@ pub fn under_way<M: Machine>(
         since_unix_s: machine.unix_s(),
         step: "a transaction is beginning, or has ended and tidies up".to_owned(),
         transaction: None,
+        push: String::new(),
     }))
 }
 
@@ -150,11 +151,26 @@ pub fn unfinished(journal: &Journal) -> Option<Holder> {
     let record = journal.unfinished()?;
     let about = journal.about(&record.transaction);
     Some(Holder {
-        operator: about.map_or_else(String::new, |about| about.provenance.operator.clone()),
+        operator: about.map_or_else(
+            || "somebody".to_owned(),
+            |about| about.provenance.operator.clone(),
+        ),
         since_unix_s: record.at_unix_s,
-        step: format!("its transaction is {:?}", record.state),
+        step: step(&record.state).to_owned(),
         transaction: Some(record.transaction.clone()),
+        push: about.map_or_else(String::new, |about| about.provenance.push.clone()),
     })
+}
+
+/// Where a transaction stands, in words.
+fn step(state: &State) -> &'static str {
+    match state {
+        State::Prepared => "about to switch",
+        State::Switching => "switching",
+        State::Probation(_) => "on trial",
+        State::TakingBack(_) => "taking back",
+        State::Committed | State::TakenBack(_) => "tidying up",
+    }
 }
 
 fn wish<M: Disk>(

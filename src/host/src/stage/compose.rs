@@ -94,7 +94,7 @@ pub fn compose(
     Ok(manifest)
 }
 
-/// Whether two manifests declare the same, whatever their numbers and times.
+/// Whether two manifests declare the same, whatever their numbers, times and runs of push.
 pub fn is_same(one: &Manifest, other: &Manifest) -> bool {
     one.restores == other.restores
         && one.ways_in == other.ways_in
@@ -104,9 +104,9 @@ pub fn is_same(one: &Manifest, other: &Manifest) -> bool {
             .values()
             .zip(other.slices.values())
             .all(|(one, other)| {
-                let at_unix_s = other.provenance.at_unix_s;
                 let provenance = Provenance {
-                    at_unix_s,
+                    at_unix_s: other.provenance.at_unix_s,
+                    push: other.provenance.push.clone(),
                     ..one.provenance.clone()
                 };
                 one.slice == other.slice && provenance == other.provenance

@@ -114,10 +114,10 @@ impl Asked {
     }
 
     /// Who asks.
-    pub fn operator(&self) -> &str {
+    pub fn provenance(&self) -> &Provenance {
         match self {
-            Self::Stage(stage) => &stage.provenance.operator,
-            Self::Restage(restage) => &restage.provenance.operator,
+            Self::Stage(stage) => &stage.provenance,
+            Self::Restage(restage) => &restage.provenance,
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct Common {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Tell more: -v what is decided, -vv how, -vvv everything
+    /// Tell more: -v every step with its time, -vv frames and logins, -vvv everything
     #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "quiet")]
     pub verbose: u8,
 

@@ -1,5 +1,6 @@
 //! What the operator is shown before anything happens, and what is asked. A plan that can lock
-//! somebody out or takes something away needs a yes; in a protected environment it needs its name.
+//! somebody out, takes something away or is the first one on a host needs a yes; in a protected
+//! environment it needs its name.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,9 @@ use crate::plan::{self, FleetPlan, HostPlan, TextDiff};
 use crate::report::{Report, rollback};
 use crate::rollout::{Answer, DeployPlan, Gate, Plans, RollbackPlan};
 use crate::transport::Pending;
+
+/// How many hosts a question names.
+const NAMES_MAX: usize = 8;
 
 /// Shows a plan and asks for what it needs.
 #[derive(Debug, Clone)]
@@ -106,21 +110,34 @@ pub fn show(report: &Report, plan: &FleetPlan) {
     report.json(&serde_json::json!({"v": crate::event::VERSION, "type": "plan", "plan": plan}));
 }
 
-/// What has to be agreed to; `None` when nothing is risky and nothing goes away.
+/// What has to be agreed to; `None` when nothing is risky, nothing goes away, and no host is new.
 fn question(
     plan: &FleetPlan,
     environment: &EnvironmentName,
     protection: Protection,
 ) -> Option<Question> {
-    let removes = plan.hosts.values().any(removes);
-    let why = match (plan.is_risky(), removes) {
-        (false, false) => return None,
-        (true, false) => "This can lock you out.",
-        (false, true) => "This takes something away.",
-        (true, true) => "This can lock you out, and takes something away.",
-    };
+    let changing = || plan.hosts.values().filter(|host| !host.is_empty());
+    let new: Vec<&str> = changing()
+        .filter(|host| host.base.is_none())
+        .map(|host| host.host.as_str())
+        .take(NAMES_MAX)
+        .collect();
+    let mut why = Vec::new();
+    if !new.is_empty() {
+        why.push(format!("is the first push to {}", new.join(", ")));
+    }
+    if plan.is_risky() {
+        why.push("can lock you out".to_owned());
+    }
+    if changing().any(removes) {
+        why.push("takes something away".to_owned());
+    }
+    if why.is_empty() {
+        return None;
+    }
+    let why = format!("This {}.", why.join(", and "));
     Some(if protection.is_protected() {
-        named(why.to_owned(), environment)
+        named(why, environment)
     } else {
         Question::Yes {
             prompt: format!("{why} Go on?"),
@@ -151,4 +168,53 @@ fn removes(plan: &HostPlan) -> bool {
                 .firewall
                 .iter()
                 .any(|firewall| firewall.declared.is_removed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use push_wire::effect::Risk;
+
+    use super::*;
+    use crate::desired::sample::Sample;
+
+    const API: &str = "[apps.api]\non = \"web1\"\nsource = \"app\"\n";
+
+    fn asked(base: u64, risks: &[Risk], protection: Protection) -> Option<Question> {
+        let sample = Sample::new(API);
+        let mut plan = HostPlan::new(&sample.hello, &sample.desired(), 22);
+        plan.base = GenerationId(base);
+        plan.risks = risks.iter().cloned().collect::<BTreeSet<_>>();
+        let hosts = [("web1".parse().unwrap(), plan)].into();
+        let environment: EnvironmentName = "prod".parse().unwrap();
+        let plan = FleetPlan {
+            environment: environment.clone(),
+            hosts,
+        };
+        question(&plan, &environment, protection)
+    }
+
+    #[test]
+    fn the_first_push_to_a_host_is_asked_about_whatever_it_brings() {
+        let Some(Question::Yes { prompt }) = asked(0, &[], Protection::Plain) else {
+            panic!("not asked");
+        };
+        assert_eq!(prompt, "This is the first push to web1. Go on?");
+        let Some(Question::Yes { prompt }) = asked(0, &[Risk::Firewall], Protection::Plain) else {
+            panic!("not asked");
+        };
+        assert_eq!(
+            prompt,
+            "This is the first push to web1, and can lock you out. Go on?"
+        );
+        let protected = asked(0, &[], Protection::Protected);
+        assert!(matches!(protected, Some(Question::Word { word, .. }) if word == "prod"));
+    }
+
+    #[test]
+    fn a_later_push_that_is_not_risky_and_takes_nothing_away_is_not_asked_about() {
+        assert_eq!(asked(3, &[], Protection::Plain), None);
+        assert!(asked(3, &[Risk::Firewall], Protection::Plain).is_some());
+    }
 }

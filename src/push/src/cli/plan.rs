@@ -48,7 +48,7 @@ pub fn show(
 pub fn find_out(environment: &Environment, report: &Report) -> Result<Pushed<DeployPlan>, Stop> {
     let shipment = shipment::prepare(environment, report)?;
     runtime::run(async |interrupt| {
-        let access = reach::access(environment, Presence::AsFound, report, interrupt).await?;
+        let access = reach::access(environment, Presence::Look, report, interrupt).await?;
         let policy = deploy::policy(environment, Verb::Plan, shipment.provenance.clone());
         // A plan passes no gate.
         let gate = Shown {

@@ -36,7 +36,7 @@ pub fn prepare(environment: &Environment, report: &Report) -> Result<Deploy, Sto
         let nameless = Complaint::new(format!("no release can be named after the time {now}"));
         Stop::not_started(nameless.help("set the clock: `timedatectl`"))
     })?;
-    Ok(Deploy {
+    let shipment = Deploy {
         provenance: release::provenance(&fleet.environment, root, checkout.as_ref(), now),
         vault: Box::new(SealedFiles::of_environment(environment, report)),
         engine,
@@ -45,7 +45,12 @@ pub fn prepare(environment: &Environment, report: &Report) -> Result<Deploy, Sto
         release,
         verbatim,
         fleet,
-    })
+    };
+    shipment.sealed().map_err(|obstacle| Stop {
+        exit: ExitCode::Secrets,
+        complaint: Complaint::new(obstacle.why).help(obstacle.help),
+    })?;
+    Ok(shipment)
 }
 
 /// The same with another content for one app.

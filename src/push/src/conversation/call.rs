@@ -16,9 +16,9 @@ use super::frames::{First, Reader, Writer, halves, parse};
 use super::talk::{Course, kind};
 use super::{Conversation, Error, sudo};
 use crate::embedded::Program;
-use crate::event::Step;
+use crate::event::{Obstacle, Step};
 use crate::name::HostName;
-use crate::transport::{Connection, Prompt};
+use crate::transport::{Connection, Pending, Prompt};
 use crate::visible;
 
 /// How long push-host may take to say Hello: it reads facts, it waits for nobody.
@@ -47,25 +47,43 @@ const START_ASKED: &str = concat!(
     "' push-start asked"
 );
 
-/// Installs push-host from stdin and runs it. A constant as well.
-const INSTALL: &str = concat!(
-    "exec /bin/sh -c '",
-    include_str!("as_root.sh"),
-    "' push-install '",
-    include_str!("install.sh"),
-    "'"
-);
+/// The two ways to run a script as root; constants as well.
+#[derive(Clone, Copy)]
+struct Ways {
+    /// For root, and for an account that sudo asks nothing.
+    plain: &'static str,
+    /// For an account that sudo asks for a password.
+    asked: &'static str,
+}
 
-/// The same for an account that sudo asks for a password.
-const INSTALL_ASKED: &str = concat!(
-    "exec /bin/sh -c '",
-    include_str!("as_root.sh"),
-    "' push-install '",
-    include_str!("install.sh"),
-    "' asked"
-);
+macro_rules! as_root {
+    ($name:literal) => {
+        Ways {
+            plain: as_root!($name, ""),
+            asked: as_root!($name, " asked"),
+        }
+    };
+    ($name:literal, $argument:literal) => {
+        concat!(
+            "exec /bin/sh -c '",
+            include_str!("as_root.sh"),
+            "' ",
+            $name,
+            " '",
+            include_str!("install.sh"),
+            "'",
+            $argument
+        )
+    };
+}
 
-/// What [`INSTALL_ASKED`] prints once it runs as root.
+/// Installs push-host from stdin and runs it.
+const INSTALL: Ways = as_root!("push-install");
+
+/// Runs push-host from stdin, once, and leaves nothing of it.
+const LOOK: Ways = as_root!("push-look");
+
+/// What [`Ways::asked`] prints once it runs as root.
 const WELCOME: &str = "push-host welcome";
 
 /// What [`START`] prints before the machine's name.
@@ -79,9 +97,14 @@ pub type Programs = fn(&str) -> Option<Program>;
 pub enum Presence {
     /// It is installed or replaced.
     Install,
+    /// A missing one is run once, to say Hello, and not installed; another one is used as it is.
+    Look,
     /// It is used as it is found.
     AsFound,
 }
+
+/// Is asked before anything is written on a host; what it says no with is the conversation's error.
+pub type Permit<'a> = &'a (dyn Fn() -> Pending<'static, Result<(), Obstacle>> + Sync);
 
 /// How a conversation is to be opened.
 pub struct Opening<'a> {
@@ -95,6 +118,8 @@ pub struct Opening<'a> {
     pub presence: Presence,
     /// Who is asked where sudo wants a password.
     pub prompt: &'a dyn Prompt,
+    /// Whether it may be done after all.
+    pub permit: Permit<'a>,
     /// Is told of an installation.
     pub tell: &'a (dyn Fn(Step) + Sync),
 }
@@ -131,7 +156,7 @@ impl Conversation {
         let (line, body) = match first {
             Ok(First::Message(body)) => (line, body),
             Ok(First::Text(text)) => match missing_machine(&text) {
-                Some(machine) => install(connection, opening, machine).await?,
+                Some(machine) => bring(connection, opening, machine).await?,
                 None => return Err(noise(opening, text)),
             },
             Err(error) => match why_no_word(error, line, opening).await {
@@ -173,13 +198,20 @@ impl Line {
         opening: &Opening<'_>,
     ) -> Result<Option<Bytes>, Error> {
         const DURING: &str = "being replaced";
-        if opening.presence == Presence::AsFound || !is_replaced(&found.program.version) {
+        if opening.presence != Presence::Install || !is_replaced(&found.program.version) {
             return Ok(None);
         }
         let program = match (opening.programs)(&found.facts.machine) {
             Some(program) if program.digest != found.program.digest => program,
             _ => return Ok(None),
         };
+        if let Err(obstacle) = (opening.permit)().await {
+            // One that speaks this protocol serves as it is, and may not need what is not there.
+            return match found.protocol {
+                PROTOCOL => Ok(None),
+                _ => Err(Error::NotPermitted(obstacle)),
+            };
+        }
         (opening.tell)(Step::Upgrading {
             from: visible::escape(found.program.version.as_bytes(), SHOWN_BYTES_MAX),
             bytes: program.gzip.len() as u64,
@@ -200,7 +232,7 @@ impl Line {
         match serde_json::from_slice(&body) {
             Ok(Reply::Refused(refusal)) => Err(Error::NotUpgraded {
                 host: opening.host.clone(),
-                why: visible::escape(format!("{refusal:?}").as_bytes(), SHOWN_BYTES_MAX),
+                why: visible::escape(refusal.to_string().as_bytes(), SHOWN_BYTES_MAX),
             }),
             Ok(_) | Err(_) => Ok(Some(body)),
         }
@@ -232,9 +264,9 @@ async fn start_asked(
 /// Starts the installer by way of a sudo that asks, up to where it takes the program.
 async fn installer_asked(
     connection: &dyn Connection,
-    opening: &Opening<'_>,
+    (opening, ways): (&Opening<'_>, Ways),
 ) -> Result<Line, Error> {
-    let line = exec(connection, opening, INSTALL_ASKED).await?;
+    let line = exec(connection, opening, ways.asked).await?;
     match sudo::let_in(line, opening, HELLO_MAX).await? {
         (mut line, First::Text(said)) if said == WELCOME => {
             line.reader.skip_line();
@@ -245,7 +277,8 @@ async fn installer_asked(
     }
 }
 
-async fn install(
+/// Brings push-host to a host that has none: to stay there, or to say Hello once.
+async fn bring(
     connection: &dyn Connection,
     opening: &Opening<'_>,
     machine: &str,
@@ -259,14 +292,11 @@ async fn install(
         host: opening.host.clone(),
         machine: machine.to_owned(),
     })?;
-    (opening.tell)(Step::Installing {
-        machine: machine.to_owned(),
-        bytes: program.gzip.len() as u64,
-    });
-    let line = exec(connection, opening, INSTALL).await?;
+    let ways = announced(opening, machine, program.gzip.len() as u64).await?;
+    let line = exec(connection, opening, ways.plain).await?;
     match upload(line, &program, opening).await {
         Err(Error::Install { stderr, .. }) if sudo::wants_password(&stderr) => {
-            let line = installer_asked(connection, opening).await?;
+            let line = installer_asked(connection, (opening, ways)).await?;
             upload(line, &program, opening).await
         }
         done => done,
@@ -279,7 +309,7 @@ async fn upload(
     program: &Program,
     opening: &Opening<'_>,
 ) -> Result<(Line, Bytes), Error> {
-    const DURING: &str = "being installed";
+    const DURING: &str = "being brought there";
     let parameters = format!("{}\n{}\n", program.digest, program.gzip.len());
     let sent = async {
         line.writer.write(parameters.into(), DURING).await?;
@@ -296,9 +326,22 @@ async fn upload(
         Err(_) => Err(Error::Install {
             host: opening.host.clone(),
             login: opening.login.to_owned(),
+            presence: opening.presence,
             stderr: last_words(line).await,
         }),
     }
+}
+
+/// Tells what is going to be done about a push-host that is missing, and returns how.
+async fn announced(opening: &Opening<'_>, machine: &str, bytes: u64) -> Result<Ways, Error> {
+    let machine = machine.to_owned();
+    if opening.presence == Presence::Look {
+        (opening.tell)(Step::Looking { machine, bytes });
+        return Ok(LOOK);
+    }
+    (opening.permit)().await.map_err(Error::NotPermitted)?;
+    (opening.tell)(Step::Installing { machine, bytes });
+    Ok(INSTALL)
 }
 
 /// Why nothing was said at all. For an account other than root that is mostly sudo: it has said so
@@ -414,8 +457,10 @@ mod tests {
         for (command, quoted) in [
             (START, 1),
             (START_ASKED, 1),
-            (INSTALL, 2),
-            (INSTALL_ASKED, 2),
+            (INSTALL.plain, 2),
+            (INSTALL.asked, 2),
+            (LOOK.plain, 2),
+            (LOOK.asked, 2),
         ] {
             assert_eq!(command.matches('\'').count(), 2 * quoted, "{command}");
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use push_wire::PROTOCOL;
 use push_wire::frame::FrameError;
 
+use super::Presence;
 use crate::embedded;
+use crate::event::Obstacle;
 use crate::name::HostName;
 use crate::transport;
 
@@ -91,9 +93,13 @@ pub enum Error {
         /// The machine, as `uname -m` names it.
         machine: String,
     },
-    /// push-host could not be installed.
+    /// Something on the laptop is in the way of installing or replacing push-host.
+    #[error("{}", .0.why)]
+    NotPermitted(Obstacle),
+    /// push-host could not be installed, or not be run once.
     #[error(
-        "push-host could not be installed on {host} as {login}{}",
+        "push-host could not be {} on {host} as {login}{}",
+        brought(*presence),
         because(stderr)
     )]
     Install {
@@ -101,6 +107,8 @@ pub enum Error {
         host: HostName,
         /// The account.
         login: String,
+        /// What was to be done with it.
+        presence: Presence,
         /// What was said.
         stderr: Vec<String>,
     },
@@ -187,6 +195,7 @@ impl Error {
             Self::SudoRefused { .. } => "push::conversation::sudo_refused",
             Self::NotInstalled { .. } => "push::conversation::not_installed",
             Self::NoProgram { .. } => "push::conversation::no_program",
+            Self::NotPermitted(_) => "push::conversation::not_permitted",
             Self::Install { .. } => "push::conversation::install",
             Self::Newer { .. } => "push::conversation::newer",
             Self::Older { .. } => "push::conversation::older",
@@ -225,14 +234,15 @@ impl Error {
             }
             Self::NotInstalled { host } => {
                 format!(
-                    "the first push installs it, then shows its plan and asks before what is risky: \
-                     `push ENVIRONMENT -l {host}`"
+                    "`push plan ENVIRONMENT -l {host}` shows what a first push would do and installs nothing; \
+                     `push ENVIRONMENT -l {host}` installs push-host, shows its plan and asks"
                 )
             }
             Self::NoProgram { machine, .. } => match embedded::how_to_build(machine) {
                 Some(commands) => format!("build push with it: `{commands}`"),
                 None => "push-host is built for x86_64 and aarch64 only".into(),
             },
+            Self::NotPermitted(obstacle) => obstacle.help.clone(),
             Self::Install { host, login, .. } if login == "root" => {
                 format!(
                     "see that /usr/local/lib on {host} can be written and holds programs that may run"
@@ -287,6 +297,7 @@ impl Error {
             | Self::SudoRefused { .. }
             | Self::NotInstalled { .. }
             | Self::NoProgram { .. }
+            | Self::NotPermitted(_)
             | Self::Install { .. }
             | Self::Newer { .. }
             | Self::Older { .. }
@@ -320,6 +331,13 @@ impl Error {
 /// What lets an account run push-host and nothing else.
 fn sudoers(login: &str) -> String {
     format!("{login} ALL=(root) NOPASSWD: /usr/local/lib/push/push-host serve")
+}
+
+fn brought(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Look => "run once",
+        Presence::Install | Presence::AsFound => "installed",
+    }
 }
 
 fn because(stderr: &[String]) -> String {

@@ -22,7 +22,7 @@ mod pack;
 mod sudo;
 mod talk;
 
-pub use call::{HELLO_MAX, INSTALL_MAX, Opening, Presence, Programs};
+pub use call::{HELLO_MAX, INSTALL_MAX, Opening, Permit, Presence, Programs};
 pub use error::Error;
 pub use frames::{REPLY_BYTES_MAX, STALL_MAX};
 pub use pack::{IN_FLIGHT_BYTES_MAX, PackSource};

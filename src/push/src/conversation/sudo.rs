@@ -181,6 +181,7 @@ mod tests {
             login: "admin",
             programs: |_| None,
             presence: Presence::AsFound,
+            permit: &|| Box::pin(async { Ok(()) }),
             prompt,
             tell: &|_| {},
         };

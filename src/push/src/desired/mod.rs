@@ -35,6 +35,7 @@ use push_wire::tree::Tree;
 
 pub use error::DesiredError;
 use making::Making;
+pub use secrets::named as secrets_named;
 pub use vault::{Opened, Vault, VaultError};
 
 use crate::inventory::{Fleet, Host};

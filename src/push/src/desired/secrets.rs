@@ -1,6 +1,6 @@
 //! Secrets: which file each becomes on the host, who may read it, and whether the host has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use push_wire::digest::{Digest, Hasher};
@@ -71,6 +71,33 @@ impl Deliveries {
         self.files.insert(chosen.clone(), delivery.clone());
         Some(chosen)
     }
+}
+
+/// Every secret that an app names, however it gets it.
+pub fn named(app: &App) -> BTreeSet<&FileName> {
+    let site = app.site.iter();
+    let pems = site
+        .clone()
+        .flat_map(|site| &site.tls)
+        .flat_map(|tls| [&tls.certificate, &tls.key])
+        .filter_map(|pem| match pem {
+            Pem::Secret(name) => Some(name),
+            Pem::Path(_) => None,
+        });
+    let passwords = site.flat_map(|site| {
+        let locations = site.locations.iter().map(|location| &location.basic_auth);
+        locations.chain([&site.basic_auth]).flatten()
+    });
+    let tokens = app.health.probes.iter().filter_map(|probe| match probe {
+        Probe::Http(http) => http.bearer.as_ref(),
+        Probe::Tcp(_) | Probe::Command(_) => None,
+    });
+    app.secrets
+        .keys()
+        .chain(pems)
+        .chain(passwords)
+        .chain(tokens)
+        .collect()
 }
 
 /// Which files an app's secrets become.

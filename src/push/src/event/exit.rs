@@ -202,7 +202,7 @@ mod tests {
     use push_wire::name::GenerationId;
 
     use super::*;
-    use crate::event::{Obstacle, Restoration};
+    use crate::event::{Obstacle, Restoration, Whose};
 
     const AT: GenerationId = GenerationId(3);
 
@@ -247,6 +247,7 @@ mod tests {
             since_unix_s: 0,
             step: String::new(),
             transaction: None,
+            push: String::new(),
         }
     }
 
@@ -257,6 +258,7 @@ mod tests {
             transaction: transaction.clone(),
             last: None,
             why: String::new(),
+            confirm_within_ms: None,
         };
         let not_restored = Outcome::NotRestored {
             committed: AT,
@@ -280,7 +282,13 @@ mod tests {
             (refused(Refusal::Locked(holder())), 7),
             (refused(Refusal::Claimed(vec![])), 9),
             (refused(Refusal::Host { why: why() }), 1),
-            (Outcome::Locked { holder: holder() }, 7),
+            (
+                Outcome::Locked {
+                    holder: holder(),
+                    whose: Whose::Others,
+                },
+                7,
+            ),
             (taken_back(Cause::Unconfirmed), 5),
             (taken_back(Cause::Restarted), 5),
             (taken_back(Cause::Asked), 130),

@@ -57,8 +57,8 @@ pub enum Milestone {
     Interrupted,
     /// The operator asked twice: nobody watches any more.
     Left {
-        /// The hosts that go on alone: each commits when it is healthy and, where that is asked
-        /// for, confirmed; otherwise it takes itself back.
+        /// The hosts that settle alone. Each was asked to take back; one that has not heard of it
+        /// commits when it is healthy and nobody has to come in again, and else takes itself back.
         alone: Vec<HostName>,
     },
     /// It is over.

@@ -25,7 +25,7 @@ use crate::name::HostName;
 pub use exit::{ExitCode, exit_code};
 pub use milestone::{Counts, Milestone, Stop, Verb};
 pub use outcome::{Obstacle, ObstacleKind, Outcome, Restoration, Skip};
-pub use step::{Confirm, Step, Summary};
+pub use step::{Confirm, Phase, Step, Summary, Whose};
 
 /// The version of the form of a [`Line`].
 pub const VERSION: u32 = 1;

@@ -6,7 +6,7 @@ use push_wire::message::{Holder, Refusal};
 use push_wire::name::{GenerationId, TransactionId};
 use serde::Serialize;
 
-use super::Stop;
+use super::{Stop, Whose};
 
 /// What became of one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,6 +48,8 @@ pub enum Outcome {
     Locked {
         /// Who. Untrusted text.
         holder: Holder,
+        /// Whose push it is.
+        whose: Whose,
     },
     /// Its journal says that the old generation is in effect again.
     TakenBack {
@@ -80,6 +82,9 @@ pub enum Outcome {
         last: Option<State>,
         /// Why it is not known.
         why: String,
+        /// How long, from the switch on, somebody may come in again before the host takes itself
+        /// back, in milliseconds; `None` when health alone decides.
+        confirm_within_ms: Option<u64>,
     },
     /// It was not its turn any more. Nothing was changed.
     Skipped {
@@ -109,6 +114,11 @@ pub enum Restoration {
     Failed {
         /// Why, and what to do.
         obstacle: Obstacle,
+    },
+    /// The host refused it, so it is where this push left it.
+    Refused {
+        /// Why. Holds untrusted text.
+        refusal: Box<Refusal>,
     },
     /// The former generation did not hold either, so the host is where this push left it.
     TakenBack {
@@ -167,6 +177,18 @@ impl Outcome {
             | Self::NotRestored { .. }
             | Self::InDoubt { .. } => true,
         }
+    }
+
+    /// Whether the host settles alone, and nobody knows how.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(
+            self,
+            Self::InDoubt { .. }
+                | Self::NotRestored {
+                    restoration: Restoration::InDoubt { .. },
+                    ..
+                }
+        )
     }
 
     /// Whether the host is in the state that the push was to bring about.

@@ -28,6 +28,13 @@ pub enum Step {
         /// The bytes that travel.
         bytes: u64,
     },
+    /// push-host is not there; it is run once to say what the host is, and is not installed.
+    Looking {
+        /// The machine that it is built for.
+        machine: String,
+        /// The bytes that travel.
+        bytes: u64,
+    },
     /// push-host is another one than this build carries and is being replaced.
     Upgrading {
         /// The version that is there. Untrusted text.
@@ -48,6 +55,8 @@ pub enum Step {
     Waiting {
         /// Who. Untrusted text.
         holder: Holder,
+        /// Whose push it is.
+        whose: Whose,
     },
     /// The host has compared what it holds with what it is to hold.
     Staging {
@@ -117,8 +126,10 @@ pub enum Step {
         /// All text of it is untrusted.
         evidence: Box<Evidence>,
     },
-    /// The connection was lost while the host works on alone; it is being called again.
+    /// The connection was lost; the host is being called again.
     Reconnecting {
+        /// How far the host was, which says what the loss means.
+        during: Phase,
         /// Counts from 1.
         attempt: u32,
         /// What happened to the connection.
@@ -138,6 +149,26 @@ pub enum Step {
         /// Milliseconds since its connection was begun.
         took_ms: u64,
     },
+}
+
+/// How far a host was when its connection was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It has not been told to switch: nothing goes on there, and what arrived is kept.
+    Staging,
+    /// It has been told to switch, and goes on alone.
+    Switching,
+}
+
+/// Whose push has a host's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Whose {
+    /// This one's, over a connection that was lost and that the host has not given up yet.
+    Ours,
+    /// Another one's.
+    Others,
 }
 
 /// Whether a trial also needs the operator to come in again.

@@ -64,10 +64,11 @@ impl Payload {
         } else {
             one_file(source, &real, &mut listing)?;
         }
+        // A link that leaves the release is what is wrong, also where nothing else is there.
+        listing.check_links()?;
         if listing.contents.is_empty() {
             return Err(empty(app, source));
         }
-        listing.check_links()?;
         let needs = elf::needs(&listing)?;
         Ok(Self {
             app: app.clone(),

@@ -145,6 +145,13 @@ fn what_cannot_be_shipped_is_refused_by_its_name() {
     symlink("/etc/passwd", folder.path("out/passwd")).unwrap();
     let out = open(&folder.path("out")).unwrap_err();
     assert!(matches!(out, ReleaseError::LinkOut { .. }), "{out}");
+    fs::create_dir(folder.path("only-out")).unwrap();
+    symlink("/etc/passwd", folder.path("only-out/passwd")).unwrap();
+    let only = open(&folder.path("only-out")).unwrap_err();
+    assert!(
+        matches!(&only, ReleaseError::LinkOut { path, .. } if path == "passwd"),
+        "{only}"
+    );
     folder.file("sock/x", "x");
     let _socket = std::os::unix::net::UnixListener::bind(folder.path("sock/s")).unwrap();
     let socket = open(&folder.path("sock")).unwrap_err();

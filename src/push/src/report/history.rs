@@ -127,6 +127,7 @@ mod tests {
                 commit: Some("3f2a91c".into()),
                 at_unix_s,
                 push_version: "0.1.0".into(),
+                push: String::new(),
             },
             confirm_within_ms: None,
             nonce: Digest::of(""),

@@ -1,11 +1,12 @@
 //! What became of a host, in words: one line for a table, and the whole account of a failure.
 //! A new kind of [`Outcome`] does not compile until its words exist here.
 
-use push_wire::journal::Evidence;
+use push_wire::journal::{Evidence, State};
+use push_wire::name::{GenerationId, TransactionId};
 
 use super::failure::{self, Failure};
-use super::refusal;
 use super::style::{BAD, CHANGED, GOOD, QUIET, paint};
+use super::{measure, refusal};
 use crate::event::{Obstacle, Outcome, Restoration, Skip, Stop};
 use crate::name::HostName;
 
@@ -28,7 +29,7 @@ pub fn verdict(outcome: &Outcome) -> String {
         Outcome::Committed { from, to } => {
             ("✓", GOOD, format!("committed: generation {to}, was {from}"))
         }
-        Outcome::Unreachable { .. } => ("✗", BAD, "unreachable".to_owned()),
+        Outcome::Unreachable { .. } => ("✗", BAD, "unreachable, nothing was changed".to_owned()),
         Outcome::Failed { .. } => ("✗", BAD, "failed, nothing was changed".to_owned()),
         Outcome::Refused { .. } => ("✗", BAD, "refused, nothing was changed".to_owned()),
         Outcome::Locked { .. } => ("✗", BAD, "locked, nothing was changed".to_owned()),
@@ -72,19 +73,16 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
         Outcome::Refused { refusal } => {
             refused("refused, nothing was changed", refusal::words(refusal, at))
         }
-        Outcome::Locked { holder } => {
-            refused("locked, nothing was changed", refusal::locked(holder, at))
-        }
+        Outcome::Locked { holder, whose } => refused(
+            "locked, nothing was changed",
+            refusal::locked(holder, *whose, at),
+        ),
         Outcome::TakenBack {
             back_at,
             cause,
             evidence,
         } => Told {
-            now: Some(if back_at.is_none() {
-                "the host is as it was before its first push".to_owned()
-            } else {
-                format!("generation {back_at} is in effect again")
-            }),
+            now: Some(back(*back_at)),
             found: evidence
                 .as_deref()
                 .map(failure::evidence)
@@ -92,25 +90,26 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
             next: look_further(evidence.as_deref(), at, door),
             ..Told::new("taken back", cause.to_string())
         },
-        Outcome::NotRestored { restoration, .. } => not_restored(restoration, at),
+        Outcome::NotRestored {
+            committed,
+            restoration,
+        } => not_restored(*committed, restoration, at),
         Outcome::InDoubt {
             transaction,
             last,
             why,
-        } => Told {
-            now: Some(match last {
-                Some(state) => format!(
-                    "the last it said of {transaction}: {}",
-                    super::history::plain_verdict(state)
-                ),
-                None => format!("it never said anything of {transaction}"),
-            }),
-            next: vec![
-                format!("the host settles alone; `push status {at}` asks it again"),
-                format!("`ssh {door} journalctl --unit=push-transaction` shows what it is doing"),
-            ],
-            ..Told::new("in doubt", why.clone())
-        },
+            confirm_within_ms,
+        } => {
+            let said = last_word(transaction, last.as_ref());
+            let settles = settles(last.as_ref(), *confirm_within_ms);
+            let look =
+                format!("`ssh {door} journalctl --unit=push-transaction` shows what it is doing");
+            Told {
+                now: Some(format!("{said}; {settles}")),
+                next: vec![format!("`push status {at}` asks it again"), look],
+                ..Told::new("in doubt", why.clone())
+            }
+        }
         Outcome::Skipped {
             why: Skip::Stopped { stop },
         } => return skipped(stop),
@@ -123,6 +122,44 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
         found: told.found,
         next: told.next,
     }))
+}
+
+/// What a host is like that has taken itself back.
+fn back(at: GenerationId) -> String {
+    if at.is_none() {
+        "the host is as it was before its first push".to_owned()
+    } else {
+        format!("generation {at} is in effect again")
+    }
+}
+
+/// What a host in doubt has said.
+fn last_word(transaction: &TransactionId, last: Option<&State>) -> String {
+    match last {
+        Some(state) => format!(
+            "the last it said of {transaction}: {}",
+            super::history::plain_verdict(state)
+        ),
+        None => format!("it never said anything of {transaction}, and may not have heard of it"),
+    }
+}
+
+/// What a host in doubt does, and by when.
+fn settles(last: Option<&State>, confirm_within_ms: Option<u64>) -> String {
+    match (last, confirm_within_ms) {
+        (Some(State::TakingBack(_) | State::TakenBack(_)), _) => {
+            "the host goes on alone: it is taking itself back".to_owned()
+        }
+        (_, Some(within_ms)) => format!(
+            "the host settles alone: unless push came in again within {} of the switch, it takes itself back then",
+            measure::took(std::time::Duration::from_millis(within_ms))
+        ),
+        (_, None) => {
+            "the host settles alone: it commits once its apps are healthy, and takes itself back \
+                      if they are not within their `timeout`"
+                .to_owned()
+        }
+    }
 }
 
 struct Told {
@@ -161,12 +198,17 @@ fn refused(verdict: &'static str, words: refusal::Words) -> Told {
     }
 }
 
-fn not_restored(restoration: &Restoration, at: &str) -> Told {
+fn not_restored(committed: GenerationId, restoration: &Restoration, at: &str) -> Told {
     let verdict = "not brought back";
     let again = format!("`push rollback {at}` tries again");
-    match restoration {
+    let told = match restoration {
         Restoration::Failed { obstacle } => {
             let mut told = obstructed(verdict, obstacle);
+            told.next.push(again);
+            told
+        }
+        Restoration::Refused { refusal } => {
+            let mut told = refused(verdict, refusal::words(refusal, at));
             told.next.push(again);
             told
         }
@@ -178,14 +220,18 @@ fn not_restored(restoration: &Restoration, at: &str) -> Told {
             )
         },
         Restoration::InDoubt { transaction } => Told {
-            next: vec![format!(
-                "the host settles alone; `push status {at}` asks it again"
-            )],
+            now: Some("the host settles alone".to_owned()),
+            next: vec![format!("`push status {at}` asks it again")],
             ..Told::new(
                 verdict,
                 format!("it is not known what became of {transaction}"),
             )
         },
+    };
+    let stays = format!("generation {committed}, this push's, is in effect");
+    Told {
+        now: told.now.or(Some(stays)),
+        ..told
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use super::board::Board;
 use super::screen::{Form, Motion, Report};
@@ -14,10 +13,7 @@ use super::table::Table;
 use super::{foreign, measure, outcome, step};
 use crate::event::{Counts, Event, ExitCode, Line, Listener, Milestone, Outcome, Step, Stop, Verb};
 use crate::name::HostName;
-
-/// What is said at the first Ctrl-C.
-const INTERRUPTED: &str = "interrupted: hosts that are switching are asked to take back, and are waited for; \
-    Ctrl-C again leaves them to themselves\n";
+use crate::rollout::VERDICT_AFTER_INTERRUPT_MAX;
 
 /// How many names a line lists before it counts.
 const NAMES_MAX: usize = 8;
@@ -26,7 +22,6 @@ const NAMES_MAX: usize = 8;
 #[derive(Debug)]
 pub struct Progress {
     report: Report,
-    began: Instant,
     /// How to ssh to each host, for the commands that look further.
     doors: BTreeMap<HostName, String>,
     seen: Mutex<Seen>,
@@ -37,7 +32,18 @@ struct Seen {
     board: Board,
     environment: String,
     told: Told,
+    /// The hosts that have been told to switch and have not ended.
+    switching: BTreeMap<HostName, Direction>,
     outcomes: BTreeMap<HostName, (Outcome, u64)>,
+}
+
+/// Where a host that switches goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    /// To what this push wants.
+    Forward,
+    /// Back to what it was before this push, because others failed.
+    Back,
 }
 
 /// How much of an end is told.
@@ -57,22 +63,22 @@ impl Progress {
         let board = Board::new(report.live().clone());
         Self {
             report,
-            began: Instant::now(),
             doors,
             seen: Mutex::new(Seen {
                 board,
                 environment: String::new(),
                 told: Told::Everything,
+                switching: BTreeMap::new(),
                 outcomes: BTreeMap::new(),
             }),
         }
     }
 
-    fn at_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     fn on_host(&self, seen: &mut Seen, host: &HostName, step: &Step) {
+        seen.note(host, step);
+        if let Some(words) = step::detail(step) {
+            self.report.detail(&format!("{host}: {words}"));
+        }
         if let Step::Finished { outcome, took_ms } = step {
             seen.board.release(host);
             self.finished(seen, host, (outcome, *took_ms));
@@ -89,6 +95,8 @@ impl Progress {
         }
         match self.report.motion() {
             Motion::Live => seen.board.show(host, &step::doing(step)),
+            // Then every step is a line already, with its time.
+            Motion::Plain if self.report.tells_details() => {}
             Motion::Plain if step::is_news(step) => {
                 self.report
                     .say(&format!("{}: {}\n", paint(TITLE, host), step::doing(step)));
@@ -157,7 +165,7 @@ impl Progress {
                     names(hosts)
                 ));
             }
-            Milestone::Interrupted => self.report.warn(INTERRUPTED),
+            Milestone::Interrupted => self.report.warn(&interrupted(seen)),
             Milestone::Left { alone } => self.report.warn(&left(alone, &seen.environment)),
             Milestone::Ended {
                 exit,
@@ -204,7 +212,8 @@ impl Progress {
 impl Listener for Progress {
     fn hear(&self, event: Event) {
         if self.report.form() == Form::Json {
-            self.report.json(&Line::new(&event, self.at_ms()));
+            self.report
+                .json(&Line::new(&event, self.report.elapsed_ms()));
             return;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,6 +221,57 @@ impl Listener for Progress {
             Event::Push(milestone) => self.on_push(&mut seen, milestone),
             Event::Host { host, step } => self.on_host(&mut seen, host, step),
         }
+    }
+}
+
+impl Seen {
+    fn note(&mut self, host: &HostName, step: &Step) {
+        if let Step::Restoring { .. } = step {
+            self.switching.insert(host.clone(), Direction::Back);
+        } else if let Step::Switching { .. } = step {
+            let going = self.switching.entry(host.clone());
+            going.or_insert(Direction::Forward);
+        } else if let Step::Finished { .. } = step {
+            self.switching.remove(host);
+        }
+    }
+
+    fn going(&self, to: Direction) -> Vec<HostName> {
+        let going = self.switching.iter().filter(|(_, going)| **going == to);
+        going.map(|(host, _)| host.clone()).collect()
+    }
+}
+
+/// What is said at the first Ctrl-C: what it means depends on how far the hosts are.
+fn interrupted(seen: &Seen) -> String {
+    let (forward, back) = (seen.going(Direction::Forward), seen.going(Direction::Back));
+    let mut said = Vec::new();
+    if !forward.is_empty() {
+        said.push(format!(
+            "asked to take back what has been switched: {}",
+            names(&forward)
+        ));
+    }
+    if !back.is_empty() {
+        said.push(format!(
+            "asked to stay at their new generation instead of going back: {}",
+            names(&back)
+        ));
+    }
+    if !said.is_empty() {
+        return format!(
+            "interrupted: {}\n  waiting for their answers, at most {}; Ctrl-C again leaves them to themselves\n",
+            said.join("; "),
+            measure::took(VERDICT_AFTER_INTERRUPT_MAX)
+        );
+    }
+    let is_committed = |(outcome, _): &(Outcome, u64)| matches!(outcome, Outcome::Committed { .. });
+    if seen.told == Told::Plan {
+        "interrupted: stopping; a plan changes nothing\n".to_owned()
+    } else if seen.outcomes.values().any(is_committed) {
+        "interrupted: no further host is switched; what is committed stays\n".to_owned()
+    } else {
+        "interrupted: stopping; no host has been switched, so nothing is changed\n".to_owned()
     }
 }
 
@@ -243,7 +303,8 @@ fn left(alone: &[HostName], environment: &str) -> String {
     match alone {
         [] => "left: no host was switching\n".to_owned(),
         hosts => format!(
-            "left: {} go on alone; each commits when it is healthy and confirmed, and takes itself back if not\n  \
+            "left: {} settle alone. They were asked to take back; one that has not heard of it commits if \
+             it is healthy and nobody has to come in again, and else takes itself back\n  \
              {} `push status {environment}` asks what became of them\n",
             names(hosts),
             paint(super::style::HELP, "help:"),

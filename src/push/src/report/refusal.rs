@@ -7,6 +7,7 @@ use push_wire::name::GenerationId;
 use push_wire::path::HostPath;
 
 use super::{foreign, measure};
+use crate::event::Whose;
 
 /// How many generations a message lists.
 const GENERATIONS_MAX: usize = 20;
@@ -41,98 +42,88 @@ impl Words {
 
 /// The words for a refusal. `at` is how the operator names the host to push: `prod -l web1`.
 pub fn words(refusal: &Refusal, at: &str) -> Words {
+    let cause = foreign::line(&refusal.to_string());
     match refusal {
-        Refusal::Stale { expected, found } => stale([*expected, *found], at),
-        Refusal::Locked(holder) => locked(holder, at),
+        Refusal::Stale { .. } => {
+            Words::new(cause, format!("`push plan {at}` shows what is there now"))
+        }
+        Refusal::Locked(holder) => locked(holder, Whose::Others, at),
         Refusal::Claimed(claims) => Words::new(
-            "another project on that host has what this one wants",
+            cause,
             "give it another name, path or port in one of the two inventories",
         )
         .with("claimed", claimed(claims)),
         Refusal::Occupied(paths) => Words::new(
-            "files are in the way that push did not put there, and they differ",
+            cause,
             format!("compare with `push diff {at}`, move them away on the host, push again"),
         )
         .with(
             "in the way",
             foreign::last(paths.iter().map(HostPath::as_str)),
         ),
-        Refusal::Room { folder, why } => Words::new(
-            format!(
-                "there is not enough room in {}: {}",
-                foreign::line(folder),
-                foreign::line(why)
-            ),
+        Refusal::Room { .. } => Words::new(
+            cause,
             "make room there, or lower `keep_releases`; then push again",
         ),
-        Refusal::Needs { app, why } => Words::new(
-            format!("{app} would not start there: {}", foreign::line(why)),
+        Refusal::Needs { .. } => Words::new(
+            cause,
             "build it for that host, or install there what it needs",
         ),
-        Refusal::Tool { tool, needed_for } => Words::new(
-            format!(
-                "{} needs {}, which is not installed there",
-                foreign::line(needed_for),
-                foreign::line(tool)
-            ),
-            "install it on the host; then push again",
-        ),
-        Refusal::Check { tool, output } => Words::new(
-            format!("`{}` refuses the new configuration", foreign::line(tool)),
+        Refusal::Tool { .. } => Words::new(cause, "install it on the host; then push again"),
+        Refusal::Check { output, .. } => Words::new(
+            cause,
             format!("`push diff {at}` shows what would change there"),
         )
         .with("it says", foreign::lines(output)),
-        Refusal::Secret { app, name, why } => Words::new(
-            format!(
-                "the secret {} of {app} cannot be opened there: {}",
-                foreign::line(name),
-                foreign::line(why)
-            ),
+        Refusal::Secret { .. } => Words::new(
+            cause,
             format!(
                 "its host key may have changed: `push trust {}` compares it",
                 at.replace(" -l ", " ")
             ),
         ),
-        Refusal::Corrupt { what } => Words::new(
-            format!("{} is not what was sent", foreign::line(what)),
+        Refusal::Corrupt { .. } => Words::new(
+            cause,
             "push again; if it stays so, look at the host's disk and memory",
         ),
-        Refusal::NoGeneration { wanted, there } => Words::new(
-            format!("there is no committed generation {wanted} to go back to"),
+        Refusal::NoGeneration { there, .. } => Words::new(
+            cause,
             format!("`push history {at}` shows those that there are"),
         )
         .with("there are", vec![numbers(there)]),
-        Refusal::Protocol { why } => Words::new(
-            format!("it does not understand this push: {}", foreign::line(why)),
+        Refusal::Protocol { .. } => Words::new(
+            cause,
             "push with the version that was used there last, or a later one",
         ),
-        Refusal::Host { why } => Words::new(
-            format!("the host itself failed: {}", foreign::line(why)),
+        Refusal::Host { .. } => Words::new(
+            cause,
             format!("`push status {at}` shows what is in effect; nothing was changed"),
         ),
     }
 }
 
-fn stale([expected, found]: [GenerationId; 2], at: &str) -> Words {
-    Words::new(
-        format!(
-            "it is at generation {found} now, the plan was made at {expected}: somebody pushed meanwhile"
+/// The words for a host whose lock is held.
+pub fn locked(holder: &Holder, whose: Whose, at: &str) -> Words {
+    let since = match holder.since_unix_s {
+        0 => String::new(),
+        since => format!(" since {}", measure::utc(since)),
+    };
+    let step = foreign::line(&holder.step);
+    match whose {
+        Whose::Ours => Words::new(
+            format!(
+                "an earlier connection of this same push, which was lost, still holds the host{since} ({step})"
+            ),
+            "the host gives it up by itself within two minutes: then push again",
         ),
-        format!("`push plan {at}` shows what is there now"),
-    )
-}
-
-/// The words for a host that somebody else is at.
-pub fn locked(holder: &Holder, at: &str) -> Words {
-    Words::new(
-        format!(
-            "{} is at it since {} ({})",
-            foreign::line(&holder.operator),
-            measure::utc(holder.since_unix_s),
-            foreign::line(&holder.step)
+        Whose::Others => Words::new(
+            format!(
+                "{} is at it{since} ({step})",
+                foreign::line(&holder.operator)
+            ),
+            format!("`push status {at}` shows when that has ended; then push again"),
         ),
-        format!("`push status {at}` shows when that has ended; then push again"),
-    )
+    }
 }
 
 fn claimed(claims: &[Claim]) -> Vec<String> {
@@ -172,6 +163,7 @@ mod tests {
             since_unix_s: 1_795_169_700,
             step: "switching".into(),
             transaction: None,
+            push: String::new(),
         };
         let claim = Claim {
             what: "port 8080".into(),
@@ -219,6 +211,27 @@ mod tests {
                 why: "read-only file system".into(),
             },
         ]
+    }
+
+    #[test]
+    fn a_lock_that_this_push_holds_itself_is_not_called_somebody_elses() {
+        let holder = Holder {
+            operator: "uid:1000".into(),
+            since_unix_s: 0,
+            step: "staging shop".into(),
+            transaction: None,
+            push: "p1".into(),
+        };
+        let ours = locked(&holder, Whose::Ours, "prod -l web1");
+        insta::assert_snapshot!(format!("{}\n{}", ours.cause, ours.help), @r#"
+        an earlier connection of this same push, which was lost, still holds the host (staging shop)
+        the host gives it up by itself within two minutes: then push again
+        "#);
+        let others = locked(&holder, Whose::Others, "prod -l web1");
+        assert_eq!(
+            others.cause, "uid:1000 is at it (staging shop)",
+            "a time that is not known is not told"
+        );
     }
 
     #[test]

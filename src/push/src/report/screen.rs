@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
@@ -49,6 +50,7 @@ pub struct Report {
     form: Form,
     verbosity: Verbosity,
     motion: Motion,
+    began: Instant,
     live: MultiProgress,
     streams: Arc<Mutex<Streams>>,
 }
@@ -76,6 +78,7 @@ impl Report {
             form,
             verbosity,
             motion: motion(form, verbosity),
+            began: Instant::now(),
             live,
             streams: Arc::new(Mutex::new(streams)),
         }
@@ -145,6 +148,28 @@ impl Report {
     /// Something that must be seen whatever was asked for.
     pub fn warn(&self, text: &str) {
         self.write(|streams| &mut streams.err, text);
+    }
+
+    /// Whether [`Self::detail`] tells.
+    pub fn tells_details(&self) -> bool {
+        self.verbosity >= Verbosity::Info
+    }
+
+    /// One thing that happened, with its time since the start, for whoever looks for a fault.
+    pub fn detail(&self, text: &str) {
+        if self.tells_details() && self.form == Form::Text {
+            self.warn(&format!("{} {text}\n", self.stamp()));
+        }
+    }
+
+    /// The time since the start, as wide as most of them.
+    pub(super) fn stamp(&self) -> String {
+        format!("{:>8.3}", self.began.elapsed().as_secs_f64())
+    }
+
+    /// Milliseconds since the start.
+    pub fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// What stops the program.
@@ -228,10 +253,16 @@ impl Report {
             form,
             verbosity: Verbosity::Normal,
             motion,
+            began: Instant::now(),
             live: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             streams: Arc::new(Mutex::new(streams)),
         };
         (report, out, err)
+    }
+
+    /// The same, telling as much as this.
+    pub fn telling(self, verbosity: Verbosity) -> Self {
+        Self { verbosity, ..self }
     }
 }
 

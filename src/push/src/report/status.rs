@@ -265,6 +265,7 @@ mod tests {
             since_unix_s: 1_795_176_960,
             step: "switching".into(),
             transaction: None,
+            push: String::new(),
         };
         insta::assert_snapshot!(said(&status, Some(&holder)), @r#"
         web1  generation 7

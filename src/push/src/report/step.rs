@@ -1,10 +1,11 @@
 //! What happens to a host, in a few words. A new kind of [`Step`] does not compile until its words
 //! exist here.
 
+use push_wire::message::Holder;
 use push_wire::name::GenerationId;
 
 use super::{foreign, measure, outcome};
-use crate::event::{Confirm, Step, Summary};
+use crate::event::{Confirm, Phase, Step, Summary, Whose};
 
 /// What a host is doing now, for its live line.
 pub fn doing(step: &Step) -> String {
@@ -25,15 +26,16 @@ pub fn doing(step: &Step) -> String {
                 measure::bytes(*bytes)
             )
         }
-        Step::Greeted { generation, .. } => greeted(*generation),
-        Step::Planned(summary) => planned(summary),
-        Step::Waiting { holder } => {
+        Step::Looking { machine, bytes } => {
             format!(
-                "waits for {} ({})",
-                foreign::line(&holder.operator),
-                foreign::line(&holder.step)
+                "push-host is not there: running it once, not installed, for {} ({})",
+                foreign::line(machine),
+                measure::bytes(*bytes)
             )
         }
+        Step::Greeted { generation, .. } => greeted(*generation),
+        Step::Planned(summary) => planned(summary),
+        Step::Waiting { holder, whose } => waiting(holder, *whose),
         Step::Staging { bytes, held } => staging(*bytes, *held),
         Step::Sent { sent, bytes } => sending(*sent, *bytes),
         Step::Checked { generation, .. } => {
@@ -60,15 +62,66 @@ pub fn doing(step: &Step) -> String {
         Step::Confirmed => "came in again".to_owned(),
         Step::TakingBack { cause } => format!("taking back: {}", foreign::line(&cause.to_string())),
         Step::Evidence { .. } => "taking back, evidence is saved".to_owned(),
-        Step::Reconnecting { attempt, why } => {
-            format!(
-                "connection lost, the host goes on alone; calling it again ({attempt}): {}",
-                foreign::line(why)
-            )
+        Step::Reconnecting {
+            during,
+            attempt,
+            why,
+        } => {
+            let meaning = match during {
+                Phase::Staging => " while staging, nothing is switched there",
+                Phase::Switching => ", the host goes on alone",
+            };
+            let why = foreign::line(why);
+            format!("connection lost{meaning}; calling it again ({attempt}): {why}")
         }
         Step::Restoring { to } => format!("bringing back what generation {to} was"),
         Step::Finished { outcome, took_ms } => finished(outcome, *took_ms),
     }
+}
+
+/// What a step is worth telling under `-v`, where each has its time in front; the end of a host is
+/// told in any case, and bytes on their way are told at the end of them.
+pub fn detail(step: &Step) -> Option<String> {
+    match step {
+        Step::Connected { took_ms } => Some(format!("connected, {}", milliseconds(*took_ms))),
+        Step::Greeted {
+            took_ms,
+            generation,
+        } => Some(format!(
+            "push-host answers after {}: {}",
+            milliseconds(*took_ms),
+            greeted(*generation)
+        )),
+        Step::Planned(summary) => Some(plan_in_full(summary)),
+        Step::Switching {
+            generation,
+            transaction,
+        } => Some(format!(
+            "told to switch to generation {generation}, transaction {transaction}"
+        )),
+        Step::Sent { sent, bytes } if sent < bytes => None,
+        Step::Finished { .. } => None,
+        other => Some(doing(other)),
+    }
+}
+
+fn plan_in_full(summary: &Summary) -> String {
+    let mut said = vec![planned(summary)];
+    if !summary.effects.is_empty() {
+        let effects: Vec<String> = summary.effects.iter().map(ToString::to_string).collect();
+        said.push(format!("then {}", effects.join(", ")));
+    }
+    let risks = summary.risks.iter().map(|risk| format!("risky: {risk}"));
+    said.extend(risks);
+    format!(
+        "plan against generation {}: {}",
+        summary.base,
+        said.join("; ")
+    )
+}
+
+fn milliseconds(ms: u64) -> String {
+    measure::took(std::time::Duration::from_millis(ms))
 }
 
 /// Whether a step is worth a line of its own where lines cannot change in place. What follows each
@@ -77,6 +130,7 @@ pub fn is_news(step: &Step) -> bool {
     match step {
         Step::Installing { .. }
         | Step::Upgrading { .. }
+        | Step::Looking { .. }
         | Step::Waiting { .. }
         | Step::Checked { .. }
         | Step::Switching { .. }
@@ -102,8 +156,17 @@ pub fn is_news(step: &Step) -> bool {
 
 /// A finished host's last line, without what led to it.
 pub fn finished(outcome: &crate::event::Outcome, took_ms: u64) -> String {
-    let took = measure::took(std::time::Duration::from_millis(took_ms));
-    format!("{}, {took}", outcome::verdict(outcome))
+    format!("{}, {}", outcome::verdict(outcome), milliseconds(took_ms))
+}
+
+fn waiting(holder: &Holder, whose: Whose) -> String {
+    let step = foreign::line(&holder.step);
+    match whose {
+        Whose::Ours => {
+            format!("waits for an earlier connection of this same push, which was lost ({step})")
+        }
+        Whose::Others => format!("waits for {} ({step})", foreign::line(&holder.operator)),
+    }
 }
 
 fn greeted(generation: GenerationId) -> String {

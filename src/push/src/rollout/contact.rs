@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{Access, Known};
-use crate::conversation::{Conversation, Error, Opening, Presence};
+use crate::conversation::{Conversation, Error, Opening, Permit, Presence};
 use crate::event::{Obstacle, ObstacleKind, Outcome, Step};
 use crate::name::HostName;
 use crate::transport::{self, Connection, HostKey, Route, Target};
@@ -39,7 +39,11 @@ pub struct Whereabouts {
 
 impl Contact {
     /// Calls a host for the first time.
-    pub async fn make(access: Arc<Access>, host: HostName) -> Result<Self, Outcome> {
+    pub async fn make(
+        access: Arc<Access>,
+        host: HostName,
+        permit: Permit<'_>,
+    ) -> Result<Self, Outcome> {
         let began = Instant::now();
         let Some(target) = access.targets.get(&host) else {
             return Err(failed(no_target(&host)));
@@ -49,7 +53,8 @@ impl Contact {
         let connection = dialled.map_err(|error| unreachable(&error.into()))?;
         access.tell(&host, Step::Connected { took_ms: ms(began) });
         let called = Instant::now();
-        let opened = open(&access, &host, connection.as_ref(), access.presence).await;
+        let presence = (access.presence, permit);
+        let opened = open(&access, &host, connection.as_ref(), presence).await;
         match opened {
             Ok(conversation) => {
                 let generation = conversation.hello().manifest.generation;
@@ -137,7 +142,7 @@ pub async fn call_again(
         access,
         &whereabouts.host,
         connection.as_ref(),
-        Presence::AsFound,
+        (Presence::AsFound, &|| Box::pin(async { Ok(()) })),
     )
     .await;
     match opened {
@@ -180,7 +185,7 @@ async fn open(
     access: &Access,
     host: &HostName,
     connection: &dyn Connection,
-    presence: Presence,
+    (presence, permit): (Presence, Permit<'_>),
 ) -> Result<Conversation, Error> {
     let login = access.targets.get(host).map_or("", |target| &target.user);
     let opening = Opening {
@@ -189,6 +194,7 @@ async fn open(
         programs: access.programs,
         presence,
         prompt: access.dialer.prompt(),
+        permit,
         tell: &|step| access.tell(host, step),
     };
     Conversation::open(connection, &opening).await
@@ -201,10 +207,10 @@ async fn hang_up(access: &Access, connection: Box<dyn Connection>) {
 
 /// The outcome of an error at a time when the host has not been told to switch.
 pub fn before_switch(error: &Error) -> Outcome {
-    if error.is_unreachable() {
-        unreachable(error)
-    } else {
-        failed(obstacle(error))
+    match error {
+        Error::NotPermitted(obstacle) => failed(obstacle.clone()),
+        error if error.is_unreachable() => unreachable(error),
+        error => failed(obstacle(error)),
     }
 }
 
@@ -243,5 +249,10 @@ fn no_target(host: &HostName) -> Obstacle {
 
 /// Milliseconds since `began`.
 pub fn ms(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    milliseconds(began.elapsed())
+}
+
+/// A time in milliseconds, as the wire has it.
+pub fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,10 +10,10 @@ use push_wire::message::Request;
 
 use super::{Change, Intent, Known, Proposal};
 use crate::conversation::PackSource;
-use crate::desired::{Desired, DesiredError, Input, Vault, desired};
+use crate::desired::{Desired, DesiredError, Input, Vault, VaultError, desired, secrets_named};
 use crate::event::{Confirm, Obstacle, ObstacleKind, Summary};
 use crate::inventory::Fleet;
-use crate::name::{AppName, HostName, ReleaseId};
+use crate::name::{AppName, FileName, HostName, ReleaseId};
 use crate::plan::{Change as Difference, HostPlan};
 use crate::release::{Packs, Payload};
 use crate::template::Engine;
@@ -47,8 +47,36 @@ pub struct DeployPlan {
     pub desired: Desired,
 }
 
+impl Deploy {
+    /// Every secret that some app of this push names.
+    fn secrets(&self) -> BTreeSet<&FileName> {
+        let shipped = |name: &&AppName| self.payloads.contains_key(*name);
+        let apps = self.fleet.apps.keys().filter(shipped);
+        apps.flat_map(|name| secrets_named(&self.fleet.apps[name]))
+            .collect()
+    }
+
+    /// Whether the sealed file of each secret is there. Opens none, and needs no key.
+    pub fn sealed(&self) -> Result<(), Obstacle> {
+        for name in self.secrets() {
+            let read = self.vault.source(name);
+            read.map_err(|error| no_secret(name, &error))?;
+        }
+        Ok(())
+    }
+}
+
 impl Intent for Deploy {
     type Plan = DeployPlan;
+
+    /// A host that push-host comes to holds no secret yet, so every secret is opened once.
+    fn ready(&self) -> Result<(), Obstacle> {
+        for name in self.secrets() {
+            let opened = self.vault.open(name);
+            opened.map_err(|error| no_secret(name, &error))?;
+        }
+        Ok(())
+    }
 
     fn plan(&self, known: &Known) -> Result<Proposal<DeployPlan>, Obstacle> {
         let host = self
@@ -159,6 +187,15 @@ fn refused(plan: &HostPlan) -> Option<Obstacle> {
         why: all.join("; "),
         help: first.help(),
     })
+}
+
+fn no_secret(name: &FileName, error: &VaultError) -> Obstacle {
+    Obstacle {
+        kind: ObstacleKind::Secret,
+        code: "push::desired::secret".into(),
+        why: format!("the secret {name}: {error}"),
+        help: error.help.clone(),
+    }
 }
 
 fn undesired(error: &DesiredError) -> Obstacle {

@@ -23,6 +23,12 @@ pub trait Intent: Send + Sync + 'static {
         0
     }
 
+    /// Whether everything on the laptop is there that hosts will need. Asked before push-host is
+    /// installed or replaced somewhere, so that what is missing is said before a host is touched.
+    fn ready(&self) -> Result<(), Obstacle> {
+        Ok(())
+    }
+
     /// Holds what is wanted against what a host says.
     fn plan(&self, known: &Known) -> Result<Proposal<Self::Plan>, Obstacle>;
 

@@ -58,7 +58,7 @@ pub async fn confirm(claim: Claim, within: Duration) {
                 }
                 "the host has not ended it yet".to_owned()
             }
-            Ok(Told::Refused(refusal)) => format!("{refusal:?}"),
+            Ok(Told::Refused(refusal)) => format!("the host refused it: {refusal}"),
             Ok(Told::Progress(_)) => "the host answered with something else".to_owned(),
             Err(error) => {
                 refused += u32::from(error.is_login_refused());

@@ -8,12 +8,12 @@ use push_wire::message::Refusal;
 use push_wire::name::GenerationId;
 use tokio::time::Instant;
 
-use super::contact::{Contact, failed, ms};
+use super::contact::{Contact, failed, milliseconds, ms};
 use super::each::each;
 use super::planning::plan;
 use super::policy::{Policy, Pushed};
 use super::restoring::{Before, Former, restore};
-use super::staging::{Patience, stage};
+use super::staging::{Patience, off_the_async_threads, stage, whose};
 use super::switching::{End, Order, Switched, switch};
 use super::waves::waves;
 use super::{Access, Answer, Change, Gate, Intent, Known, Plans};
@@ -22,6 +22,7 @@ use crate::event::{
 };
 use crate::inventory::Undo;
 use crate::name::HostName;
+use crate::transport::Pending;
 
 type Contacts = BTreeMap<HostName, Contact>;
 
@@ -58,7 +59,7 @@ pub async fn push<I: Intent>(
 ) -> Pushed<I::Plan> {
     let mut push = Push {
         began: Instant::now(),
-        patience: Patience::of(policy.patience),
+        patience: Patience::of(policy.patience, &policy.provenance.push),
         access: Arc::clone(&access),
         intent,
         policy,
@@ -124,12 +125,17 @@ impl<I: Intent> Push<I> {
             .keys()
             .map(|host| (host.clone(), ()))
             .collect();
-        let access = Arc::clone(&self.access);
+        let (access, intent) = (Arc::clone(&self.access), Arc::clone(&self.intent));
         let greeted = each(hosts, self.access.parallel, move |host, ()| {
-            let access = Arc::clone(&access);
+            let (access, intent) = (Arc::clone(&access), Arc::clone(&intent));
             async move {
                 let interrupt = access.interrupt.clone();
-                let made = interrupt.unless_asked(Contact::make(access, host)).await;
+                let permit = || -> Pending<'static, _> {
+                    let intent = Arc::clone(&intent);
+                    Box::pin(off_the_async_threads(move || intent.ready()))
+                };
+                let made = Contact::make(access, host, &permit);
+                let made = interrupt.unless_asked(made).await;
                 made.unwrap_or(Err(Outcome::Interrupted))
             }
         })
@@ -244,9 +250,10 @@ impl<I: Intent> Push<I> {
 
     async fn stage(&mut self, contacts: Contacts) -> BTreeMap<HostName, Ready> {
         let (intent, plans) = (Arc::clone(&self.intent), self.plans.clone());
-        let patience = self.patience;
+        let patience = self.patience.clone();
         let staged = each(contacts, self.access.parallel, move |host, mut contact| {
             let (intent, planned) = (Arc::clone(&intent), plans.get(&host).cloned());
+            let patience = patience.clone();
             async move {
                 let interrupt = contact.access.interrupt.clone();
                 let staging = async {
@@ -334,7 +341,7 @@ impl<I: Intent> Push<I> {
         let mut committed = BTreeMap::new();
         let mut ended = Contacts::new();
         for (host, (ready, switched)) in switched {
-            let outcome = outcome(&ready, switched);
+            let outcome = self.outcome(&ready, switched);
             if outcome.is_success() {
                 let former = self.former(&ready);
                 let contact = ready.contact;
@@ -346,6 +353,41 @@ impl<I: Intent> Push<I> {
         }
         end_all(ended, self.access.parallel).await;
         committed
+    }
+
+    /// What became of a host that was, or was not, told to switch.
+    fn outcome(&self, ready: &Ready, switched: Option<Switched>) -> Outcome {
+        let from = ready.known.hello.manifest.generation;
+        let Some(switched) = switched else {
+            return Outcome::Interrupted;
+        };
+        match switched.end {
+            End::Committed => Outcome::Committed {
+                from,
+                to: ready.staged,
+            },
+            End::TakenBack(cause) => Outcome::TakenBack {
+                back_at: from,
+                cause,
+                evidence: switched.evidence,
+            },
+            End::Refused(refusal) => match *refusal {
+                Refusal::Locked(holder) => Outcome::Locked {
+                    whose: whose(&holder, &self.policy.provenance.push),
+                    holder,
+                },
+                other => Outcome::Refused {
+                    refusal: Box::new(other),
+                },
+            },
+            End::NotOrdered(obstacle) => failed(obstacle),
+            End::Unknown { transaction, why } => Outcome::InDoubt {
+                transaction,
+                last: switched.last,
+                why,
+                confirm_within_ms: self.confirm_within(&ready.contact.host).map(milliseconds),
+            },
+        }
     }
 
     fn confirm_within(&self, host: &HostName) -> Option<Duration> {
@@ -459,8 +501,7 @@ impl<I: Intent> Push<I> {
 
     fn ended(self) -> Pushed<I::Plan> {
         if self.access.interrupt.is_left() {
-            let is_alone = |outcome: &Outcome| matches!(outcome, Outcome::InDoubt { .. });
-            let alone = self.hosts(is_alone);
+            let alone = self.hosts(Outcome::is_in_doubt);
             self.access.announce(Milestone::Left { alone });
         }
         let exit = exit_code(self.outcomes.values());
@@ -477,37 +518,6 @@ impl<I: Intent> Push<I> {
             plans: self.plans,
             exit,
         }
-    }
-}
-
-/// What became of a host that was, or was not, told to switch.
-fn outcome(ready: &Ready, switched: Option<Switched>) -> Outcome {
-    let from = ready.known.hello.manifest.generation;
-    let Some(switched) = switched else {
-        return Outcome::Interrupted;
-    };
-    match switched.end {
-        End::Committed => Outcome::Committed {
-            from,
-            to: ready.staged,
-        },
-        End::TakenBack(cause) => Outcome::TakenBack {
-            back_at: from,
-            cause,
-            evidence: switched.evidence,
-        },
-        End::Refused(refusal) => match *refusal {
-            Refusal::Locked(holder) => Outcome::Locked { holder },
-            other => Outcome::Refused {
-                refusal: Box::new(other),
-            },
-        },
-        End::NotOrdered(obstacle) => failed(obstacle),
-        End::Unknown { transaction, why } => Outcome::InDoubt {
-            transaction,
-            last: switched.last,
-            why,
-        },
     }
 }
 

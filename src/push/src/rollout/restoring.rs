@@ -44,10 +44,10 @@ pub async fn restore(contact: &mut Contact, former: &Former) -> Outcome {
     contact.access.tell(&contact.host, Step::Restoring { to });
     let staged = match staged(contact, former).await {
         Ok(Staging::Staged { generation, .. }) => generation,
-        Ok(Staging::Refused(refusal)) => return failed(former, refused(&format!("{refusal:?}"))),
-        Ok(Staging::Missing { .. }) => {
-            return failed(former, refused("it no longer holds all files"));
+        Ok(Staging::Refused(refusal)) => {
+            return not_restored(former, Restoration::Refused { refusal });
         }
+        Ok(Staging::Missing { .. }) => return failed(former, incomplete()),
         Err(error) => return failed(former, obstacle(&error)),
     };
     let order = Order {
@@ -61,7 +61,7 @@ pub async fn restore(contact: &mut Contact, former: &Former) -> Outcome {
             now_at: staged,
         },
         End::TakenBack(cause) => not_restored(former, Restoration::TakenBack { cause }),
-        End::Refused(refusal) => failed(former, refused(&format!("{refusal:?}"))),
+        End::Refused(refusal) => not_restored(former, Restoration::Refused { refusal }),
         End::NotOrdered(obstacle) => failed(former, obstacle),
         End::Unknown { transaction, .. } => {
             not_restored(former, Restoration::InDoubt { transaction })
@@ -115,11 +115,11 @@ fn not_restored(former: &Former, restoration: Restoration) -> Outcome {
     }
 }
 
-fn refused(why: &str) -> Obstacle {
+fn incomplete() -> Obstacle {
     Obstacle {
         kind: ObstacleKind::Gate,
         code: "push::rollout::not_restored".into(),
-        why: format!("the host refused to go back: {why}"),
-        help: "put right what it names, then `push rollback`".into(),
+        why: "the host no longer holds all files of its former generation".into(),
+        help: "check out the commit that it was pushed from and run `push deploy`".into(),
     }
 }

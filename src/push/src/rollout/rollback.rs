@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use push_wire::digest::Digest;
-use push_wire::journal::About;
+use push_wire::journal::{About, State};
 use push_wire::manifest::{Manifest, Provenance};
 use push_wire::message::{Request, Restage, Transaction};
 use push_wire::name::{AppName, GenerationId, ProjectName};
@@ -12,9 +12,16 @@ use push_wire::name::{AppName, GenerationId, ProjectName};
 use super::{Change, Intent, Known, Proposal};
 use crate::conversation::PackSource;
 use crate::event::{Confirm, Obstacle, ObstacleKind, Summary};
+use crate::visible::escape;
 
 /// How many transactions of a host's past are looked at.
 pub const HISTORY_MAX: u32 = 200;
+
+/// How many generations a message lists.
+const POSSIBLE_MAX: usize = 20;
+
+/// How much of what a host says a message shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 200;
 
 /// Goes back to an earlier generation of one project's slice.
 #[derive(Debug, Clone)]
@@ -67,6 +74,74 @@ pub fn target(history: &[Transaction], project: &ProjectName) -> Option<Generati
         .map(|(to, _)| *to)
 }
 
+/// The generations that `project` can go back to, the latest first.
+fn possible<'a>(
+    history: &'a [Transaction],
+    project: &'a ProjectName,
+) -> impl Iterator<Item = GenerationId> + 'a {
+    history
+        .iter()
+        .filter(|transaction| transaction.last.state.is_committed() && transaction.there)
+        .filter_map(about)
+        .filter(|about| about.project == *project)
+        .map(|about| about.to)
+}
+
+/// Sees that `to` is a generation of `project` that is still there. One that is older than what was
+/// told of the past is left to the host to judge.
+fn check(known: &Known, project: &ProjectName, to: GenerationId) -> Result<(), Obstacle> {
+    if possible(&known.history, project).any(|there| there == to) {
+        return Ok(());
+    }
+    let of = |transaction: &&Transaction| about(transaction).is_some_and(|about| about.to == to);
+    let found = known.history.iter().find(of);
+    let is_told_whole = known.history.len() < usize::try_from(HISTORY_MAX).unwrap_or(usize::MAX);
+    let what = match found.map(|transaction| (transaction, about(transaction))) {
+        None if is_told_whole => "was never made there".to_owned(),
+        None => return Ok(()),
+        Some((_, Some(about))) if about.project != *project => format!(
+            "is a push of another project, {}, by {}",
+            about.project,
+            escape(about.provenance.operator.as_bytes(), SHOWN_BYTES_MAX)
+        ),
+        Some((transaction, _)) => match &transaction.last.state {
+            State::Committed => "has been pruned since (`keep_releases`)".to_owned(),
+            State::TakenBack(cause) => format!(
+                "never held: it was taken back, {}",
+                escape(cause.to_string().as_bytes(), SHOWN_BYTES_MAX)
+            ),
+            State::Prepared | State::Switching | State::Probation(_) | State::TakingBack(_) => {
+                "has not ended yet".to_owned()
+            }
+        },
+    };
+    Err(not_possible(known, project, (to, &what)))
+}
+
+fn not_possible(
+    known: &Known,
+    project: &ProjectName,
+    (to, what): (GenerationId, &str),
+) -> Obstacle {
+    let host = &known.host;
+    let possible: Vec<String> = possible(&known.history, project)
+        .filter(|there| *there != known.hello.manifest.generation)
+        .take(POSSIBLE_MAX)
+        .map(|there| there.to_string())
+        .collect();
+    let possible = if possible.is_empty() {
+        format!("{host} holds no other generation of {project}")
+    } else {
+        format!("{project} can go back to: {}", possible.join(", "))
+    };
+    Obstacle {
+        kind: ObstacleKind::Gate,
+        code: "push::rollout::not_its_generation".into(),
+        why: format!("generation {to} of {host} {what}; {possible}"),
+        help: format!("see what they are: `push history ENV -l {host}`"),
+    }
+}
+
 fn about(transaction: &Transaction) -> Option<&About> {
     transaction
         .first
@@ -85,6 +160,9 @@ impl Intent for Rollback {
     fn plan(&self, known: &Known) -> Result<Proposal<RollbackPlan>, Obstacle> {
         let wanted = self.to.or_else(|| target(&known.history, &self.project));
         let to = wanted.ok_or_else(|| nothing_before(known, &self.project))?;
+        if self.to.is_some() {
+            check(known, &self.project, to)?;
+        }
         let manifest = &known.hello.manifest;
         let slice = manifest.slice(&self.project);
         let releases_now = slice
@@ -180,7 +258,7 @@ fn nothing_before(known: &Known, project: &ProjectName) -> Obstacle {
 
 #[cfg(test)]
 mod tests {
-    use push_wire::journal::{Cause, Record, State};
+    use push_wire::journal::{Cause, Record};
 
     use super::*;
 
@@ -191,11 +269,14 @@ mod tests {
 
     fn of(project: &str, to: u64, restores: Option<u64>) -> Transaction {
         let about = About {
-            from: GenerationId(to - 1),
+            from: GenerationId(to.saturating_sub(1)),
             to: GenerationId(to),
             project: project.parse().unwrap(),
             restores: restores.map(GenerationId),
-            provenance: Provenance::default(),
+            provenance: Provenance {
+                operator: "anna\u{1b}[2J".into(),
+                ..Provenance::default()
+            },
             confirm_within_ms: None,
             nonce: Digest::of(""),
         };
@@ -349,5 +430,53 @@ mod tests {
             let found = target(&history, &"shop".parse().unwrap());
             assert_eq!(found, expected.map(GenerationId), "{what}");
         }
+    }
+
+    fn known(history: Vec<Transaction>, at: u64) -> Known {
+        let mut hello = crate::desired::sample::hello();
+        hello.manifest.generation = GenerationId(at);
+        Known {
+            host: "web1".parse().unwrap(),
+            way_in: 22,
+            hello,
+            history,
+        }
+    }
+
+    fn refused(history: Vec<Transaction>, to: u64) -> Option<String> {
+        let known = known(history, 4);
+        let shop = "shop".parse().unwrap();
+        let refused = check(&known, &shop, GenerationId(to)).err();
+        refused.map(|obstacle| obstacle.why)
+    }
+
+    #[test]
+    fn a_named_generation_that_is_not_the_projects_to_go_back_to_is_refused_by_what_it_is() {
+        let past = || {
+            vec![
+                shop(4, None),
+                of("blog", 3, None),
+                taken_back(shop(2, None)),
+                shop(1, None),
+                pruned(shop(0, None)),
+            ]
+        };
+        assert_eq!(refused(past(), 1), None);
+        assert_eq!(refused(past(), 4), None, "nothing to do is no mistake");
+        let why: Vec<String> = [3, 2, 0, 9]
+            .into_iter()
+            .map(|to| refused(past(), to).unwrap())
+            .collect();
+        insta::assert_snapshot!(why.join("\n"), @r#"
+        generation 3 of web1 is a push of another project, blog, by anna\x1b[2J; shop can go back to: 1
+        generation 2 of web1 never held: it was taken back, the operator asked for it; shop can go back to: 1
+        generation 0 of web1 has been pruned since (`keep_releases`); shop can go back to: 1
+        generation 9 of web1 was never made there; shop can go back to: 1
+        "#);
+        let only = refused(vec![shop(4, None)], 3).unwrap();
+        assert!(
+            only.ends_with("web1 holds no other generation of shop"),
+            "{only}"
+        );
     }
 }

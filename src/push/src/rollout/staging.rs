@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::contact::{Contact, before_switch, failed, ms};
 use super::{Intent, Planned};
 use crate::conversation::{Error, PackSource, Staging};
-use crate::event::{Obstacle, ObstacleKind, Outcome, Step};
+use crate::event::{Obstacle, ObstacleKind, Outcome, Phase, Step, Whose};
 
 /// How often a host is staged again on a new connection after the last one was lost.
 pub const CONNECTIONS_MAX: u32 = 3;
@@ -34,32 +34,45 @@ const LOCK_PAUSE: Duration = Duration::from_secs(2);
 /// sshd has noticed, or push-host has waited 45 s in vain for a piece of content.
 const OWN_LOCK_MAX: Duration = Duration::from_secs(75);
 
+/// What a connection that was lost while staging means for the host.
+const RESUMED: &str = "nothing is switched there, and what has arrived is kept for an hour or more: push again, and the upload goes on from there";
+
 /// The shortest time between two tellings of how far a pack is.
 const TELL_PAUSE_MS: u64 = 200;
 
 /// How long a push waits for another one that holds a host.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Patience {
     until: Instant,
+    /// The name of this push, by which it knows itself in a host's words.
+    push: String,
 }
 
 impl Patience {
-    /// Waits for so long from now on.
-    pub fn of(wait: Duration) -> Self {
+    /// The push of this name waits for so long from now on.
+    pub fn of(wait: Duration, push: &str) -> Self {
         Self {
             until: Instant::now() + wait,
+            push: push.to_owned(),
         }
     }
 
     /// Waits at least for so long from now on.
-    fn at_least(self, wait: Duration) -> Self {
-        Self {
-            until: self.until.max(Self::of(wait).until),
-        }
+    fn at_least(&mut self, wait: Duration) {
+        self.until = self.until.max(Instant::now() + wait);
     }
 
-    fn is_over(self) -> bool {
+    fn is_over(&self) -> bool {
         Instant::now() >= self.until
+    }
+}
+
+/// Whose push `holder` is, seen from the push called `push`.
+pub fn whose(holder: &Holder, push: &str) -> Whose {
+    if !push.is_empty() && holder.push == push {
+        Whose::Ours
+    } else {
+        Whose::Others
     }
 }
 
@@ -89,10 +102,15 @@ pub async fn stage<I: Intent>(
         match tried {
             Ok(generation) => return Ok(generation),
             Err(Trouble::Refused(refusal)) => match *refusal {
-                Refusal::Locked(holder) if patience.is_over() => {
-                    return Err(Outcome::Locked { holder });
+                Refusal::Locked(holder) => {
+                    let whose = whose(&holder, &patience.push);
+                    if patience.is_over() {
+                        return Err(Outcome::Locked { holder, whose });
+                    }
+                    let waiting = Step::Waiting { holder, whose };
+                    contact.access.tell(&contact.host, waiting);
+                    tokio::time::sleep(LOCK_PAUSE).await;
                 }
-                Refusal::Locked(holder) => wait_for(contact, holder).await,
                 other => {
                     let refusal = Box::new(other);
                     return Err(Outcome::Refused { refusal });
@@ -102,26 +120,25 @@ pub async fn stage<I: Intent>(
             Err(Trouble::Conversation(error)) => {
                 lost += 1;
                 call_again(contact, error, lost).await?;
-                patience = patience.at_least(OWN_LOCK_MAX);
+                patience.at_least(OWN_LOCK_MAX);
             }
         }
     }
 }
 
-async fn wait_for(contact: &Contact, holder: Holder) {
-    contact.access.tell(&contact.host, Step::Waiting { holder });
-    tokio::time::sleep(LOCK_PAUSE).await;
-}
-
 async fn call_again(contact: &mut Contact, error: Error, lost: u32) -> Result<(), Outcome> {
-    if !error.is_lost() || lost >= CONNECTIONS_MAX {
+    if !error.is_lost() {
         return Err(before_switch(&error));
     }
-    let why = error.to_string();
-    let attempt = lost;
-    contact
-        .access
-        .tell(&contact.host, Step::Reconnecting { attempt, why });
+    if lost >= CONNECTIONS_MAX {
+        return Err(given_up(&error));
+    }
+    let reconnecting = Step::Reconnecting {
+        during: Phase::Staging,
+        attempt: lost,
+        why: error.to_string(),
+    };
+    contact.access.tell(&contact.host, reconnecting);
     let mut pause = CALL_PAUSE;
     for _ in 1..CALLS_MAX {
         match contact.renew().await {
@@ -132,7 +149,16 @@ async fn call_again(contact: &mut Contact, error: Error, lost: u32) -> Result<()
         }
         pause *= 2;
     }
-    contact.renew().await.map_err(|error| before_switch(&error))
+    contact.renew().await.map_err(|error| given_up(&error))
+}
+
+/// The outcome of a host that was lost while staging and is not called any more.
+fn given_up(error: &Error) -> Outcome {
+    let mut outcome = before_switch(error);
+    if let Outcome::Unreachable { obstacle } | Outcome::Failed { obstacle } = &mut outcome {
+        obstacle.help = format!("{RESUMED}\n{}", obstacle.help);
+    }
+    outcome
 }
 
 async fn try_stage<I: Intent>(

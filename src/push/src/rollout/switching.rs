@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::contact::Contact;
+use super::contact::{Contact, milliseconds};
 use super::interrupt::{Interrupt, VERDICT_AFTER_INTERRUPT_MAX};
 use super::presence::{Claim, confirm, take_back};
 use super::ticket::Ticket;
 use crate::conversation::{Told, Verdict};
-use crate::event::{Confirm, Obstacle, ObstacleKind, Step};
+use crate::event::{Confirm, Obstacle, ObstacleKind, Phase, Step};
 
 /// How long a host that was lost is called again before it is in doubt.
 pub const REATTACH_MAX: Duration = Duration::from_secs(180);
@@ -115,9 +115,10 @@ pub async fn switch(contact: &mut Contact, order: Order) -> Switched {
         }
         why = nobody_waits(&interrupt) => unknown(&ticket, why),
     };
-    // Nothing that had to be confirmed is committed unless it was.
+    // Nothing that had to be confirmed is committed unless it was, also when another connection has
+    // brought the verdict before this one told of it.
     if matches!(end, End::Committed) && order.confirm_within.is_some() {
-        watch.tell(Step::Confirmed);
+        watch.confirmed();
     }
     Switched {
         end,
@@ -187,22 +188,30 @@ struct Watch<'a> {
     claim: Claim,
     /// What runs beside the watch; it ends with it.
     aside: JoinSet<()>,
-    phase: Phase,
+    ordered: Ordered,
     /// How much progress has been told.
     seen: usize,
     /// How much progress this connection has brought; a watch is told everything from the start.
     brought: usize,
     calls: u32,
     not_known: u32,
+    operator: Operator,
     last: Option<State>,
     evidence: Option<Box<Evidence>>,
 }
 
-/// How far a watch is.
+/// Whether it was told that the operator has come in again.
 #[derive(PartialEq, Eq)]
-enum Phase {
-    ToBeOrdered,
-    Ordered,
+enum Operator {
+    Awaited,
+    Come,
+}
+
+/// Whether the switch has been ordered.
+#[derive(PartialEq, Eq)]
+enum Ordered {
+    NotYet,
+    Once,
 }
 
 /// Why a watch has to be taken up again.
@@ -220,11 +229,12 @@ impl<'a> Watch<'a> {
             order,
             claim,
             aside: JoinSet::new(),
-            phase: Phase::ToBeOrdered,
+            ordered: Ordered::NotYet,
             seen: 0,
             brought: 0,
             calls: 0,
             not_known: 0,
+            operator: Operator::Awaited,
             last: None,
             evidence: None,
         }
@@ -251,10 +261,10 @@ impl<'a> Watch<'a> {
     /// Orders the switch, once. From here on the host may do it, whether the order is known to have
     /// arrived or not.
     async fn give_order(&mut self) -> Option<Broken> {
-        if self.phase == Phase::Ordered {
+        if self.ordered == Ordered::Once {
             return None;
         }
-        self.phase = Phase::Ordered;
+        self.ordered = Ordered::Once;
         let ticket = Arc::clone(&self.claim.ticket);
         self.tell(Step::Switching {
             generation: self.order.to,
@@ -264,10 +274,7 @@ impl<'a> Watch<'a> {
             generation: self.order.to,
             transaction: ticket.transaction.clone(),
             nonce: ticket.digest(),
-            confirm_within_ms: self
-                .order
-                .confirm_within
-                .map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
+            confirm_within_ms: self.order.confirm_within.map(milliseconds),
         };
         let ordered = self.contact.conversation.switch(switch).await;
         ordered.err().map(|error| Broken::Lost(error.to_string()))
@@ -317,7 +324,11 @@ impl<'a> Watch<'a> {
                 return Err(why);
             }
             let attempt = self.calls;
-            self.tell(Step::Reconnecting { attempt, why });
+            self.tell(Step::Reconnecting {
+                during: Phase::Switching,
+                attempt,
+                why,
+            });
             tokio::time::sleep(pause(attempt)).await;
             if let Broken::Lost(_) = broken {
                 match self.contact.renew().await {
@@ -351,6 +362,7 @@ impl<'a> Watch<'a> {
         match progress {
             Progress::State(state) => self.state(state),
             Progress::Effect(effect) => self.tell(Step::Running { effect }),
+            Progress::Confirmed => self.confirmed(),
             Progress::Health {
                 app,
                 passed,
@@ -376,6 +388,14 @@ impl<'a> Watch<'a> {
             State::TakingBack(cause) => self.tell(Step::TakingBack { cause }),
             // What is final is told when the verdict has said so.
             State::Prepared | State::Switching | State::Committed | State::TakenBack(_) => {}
+        }
+    }
+
+    /// The host has heard that the operator came in again; told once.
+    fn confirmed(&mut self) {
+        if self.operator == Operator::Awaited {
+            self.operator = Operator::Come;
+            self.tell(Step::Confirmed);
         }
     }
 

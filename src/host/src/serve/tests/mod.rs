@@ -16,7 +16,7 @@ use push_wire::message::{Bytes, Hello, Refusal, Reply, Request, Stage, Switch};
 use push_wire::name::{GenerationId, TransactionId, UserName};
 use push_wire::tree::{Entry, Tree};
 
-use super::{End, Outside, serve};
+use super::{End, Outside, look, serve};
 use crate::layout::Layout;
 use crate::machine::simulated::{SEAL, Simulated};
 use crate::progress::{self, Request as Left};
@@ -80,8 +80,12 @@ fn converse_as(host: &mut Simulated, played: &mut Played, input: Vec<u8>) -> (Ve
     let mut output = Vec::new();
     let pipes = (Cursor::new(input), &mut output);
     let end = serve(host, &layout(), played, pipes).unwrap();
+    (replies(&output), end)
+}
+
+/// What stands in an output that holds nothing but frames.
+fn replies(mut rest: &[u8]) -> Vec<Reply> {
     let mut replies = Vec::new();
-    let mut rest = output.as_slice();
     while let Some(head) = rest.first_chunk::<HEADER_BYTES>() {
         let (kind, length) = frame::header(*head).unwrap();
         assert_eq!(kind, Kind::Message);
@@ -90,7 +94,7 @@ fn converse_as(host: &mut Simulated, played: &mut Played, input: Vec<u8>) -> (Ve
         rest = after;
     }
     assert!(rest.is_empty(), "something else than frames was said");
-    (replies, end)
+    replies
 }
 
 /// What follows Hello.

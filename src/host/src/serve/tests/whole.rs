@@ -32,6 +32,29 @@ fn a_host_that_was_never_pushed_to_says_so_and_keeps_one_key() {
 }
 
 #[test]
+fn whoever_only_looks_gets_the_same_first_word_and_writes_nothing() {
+    for mut host in [Simulated::default(), pushed()] {
+        let before = format!("{:?}", host.disk);
+        let mut output = Vec::new();
+        let input = Cursor::new(said(&Request::Stage(Box::new(stage(0)))));
+        let pipes = (input, &mut output);
+        let end = look(&mut host, &layout(), &Played::default(), pipes).unwrap();
+        assert_eq!(end, End::Gone);
+        assert_eq!(format!("{:?}", host.disk), before, "nothing is written");
+        let told = replies(&output);
+        let [Reply::Hello(looked), Reply::Refused(refusal)] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert!(matches!(**refusal, Refusal::Protocol { .. }), "{refusal:?}");
+        let said = hello(&mut host);
+        assert_eq!(
+            (&looked.manifest, &looked.facts),
+            (&said.manifest, &said.facts)
+        );
+    }
+}
+
+#[test]
 fn a_staged_release_has_its_content_modes_links_and_shared_folder() {
     let host = pushed();
     let release = "/srv/api/releases/r1";

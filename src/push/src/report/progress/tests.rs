@@ -5,7 +5,8 @@ use push_wire::journal::{Cause, Evidence, State, UnitState};
 use push_wire::name::GenerationId;
 
 use super::*;
-use crate::event::{Confirm, Obstacle, ObstacleKind, exit_code};
+use crate::event::{Confirm, Obstacle, ObstacleKind, Phase, exit_code};
+use crate::report::Verbosity;
 
 const OLD: GenerationId = GenerationId(11);
 const NEW: GenerationId = GenerationId(12);
@@ -267,6 +268,7 @@ fn a_host_in_doubt_says_so_and_how_to_ask_again() {
         transaction: "t1".parse().unwrap(),
         last: Some(State::Switching),
         why: "the connection was lost and could not be made again".into(),
+        confirm_within_ms: None,
     };
     let (_, err) = heard(
         Motion::Plain,
@@ -278,8 +280,8 @@ fn a_host_in_doubt_says_so_and_how_to_ask_again() {
     );
     insta::assert_snapshot!(err, @r#"
     ✗ web1: in doubt: the connection was lost and could not be made again
-      the last it said of t1: switching
-      help: the host settles alone; `push status prod -l web1` asks it again
+      the last it said of t1: switching; the host settles alone: it commits once its apps are healthy, and takes itself back if they are not within their `timeout`
+      help: `push status prod -l web1` asks it again
       help: `ssh deploy@192.0.2.7 journalctl --unit=push-transaction` shows what it is doing
     1 host in doubt in 1 min 5 s, 11 MiB sent, 78 KiB received (failed and not restored, or in doubt, exit 6)
     "#);
@@ -311,8 +313,147 @@ fn an_unreachable_host_does_not_hide_the_others() {
       help: try `ssh deploy@192.0.2.7`
     web2: = nothing to do, at generation 11, 4.2 s
 
-    web1  ✗ unreachable                      4.2 s
-    web2  = nothing to do, at generation 11  4.2 s
+    web1  ✗ unreachable, nothing was changed  4.2 s
+    web2  = nothing to do, at generation 11   4.2 s
     1 host unchanged, 1 host not touched in 1 min 5 s, 11 MiB sent, 78 KiB received (a host is unreachable, exit 4)
     "#);
+}
+
+fn interrupted_after(events: Vec<Event>) -> String {
+    let before = heard(Motion::Plain, events.clone()).1;
+    let after = [events, vec![Event::Push(Milestone::Interrupted)]].concat();
+    let (_, err) = heard(Motion::Plain, after);
+    err[before.len()..].to_owned()
+}
+
+#[test]
+fn what_ctrl_c_means_is_told_by_how_far_the_hosts_are() {
+    let committed = Outcome::Committed { from: OLD, to: NEW };
+    let switching = switched("web1").drain(..1).collect::<Vec<_>>();
+    let restoring = vec![
+        finished("web1", committed.clone()),
+        on("web1", Step::Restoring { to: OLD }),
+    ];
+    let plan = Event::Push(Milestone::Started {
+        verb: Verb::Plan,
+        environment: "prod".parse().unwrap(),
+        project: "shop".parse().unwrap(),
+        hosts: vec![host("web1")],
+    });
+    let said = [
+        interrupted_after(vec![plan]),
+        interrupted_after([vec![started(&["web1"])], staged("web1")].concat()),
+        interrupted_after(switching.clone()),
+        interrupted_after([switching.clone(), vec![finished("web1", committed)]].concat()),
+        interrupted_after([switching.clone(), restoring, switching].concat()),
+    ];
+    insta::assert_snapshot!(said.concat(), @r#"
+    interrupted: stopping; a plan changes nothing
+    interrupted: stopping; no host has been switched, so nothing is changed
+    interrupted: asked to take back what has been switched: web1
+      waiting for their answers, at most 3 min 0 s; Ctrl-C again leaves them to themselves
+    interrupted: no further host is switched; what is committed stays
+    interrupted: asked to stay at their new generation instead of going back: web1
+      waiting for their answers, at most 3 min 0 s; Ctrl-C again leaves them to themselves
+    "#);
+}
+
+#[test]
+fn whoever_is_left_alone_is_named_with_what_it_does() {
+    let left = |alone| {
+        heard(
+            Motion::Plain,
+            vec![started(&[]), Event::Push(Milestone::Left { alone })],
+        )
+        .1
+    };
+    insta::assert_snapshot!(left(vec![]) + &left(vec![host("web1"), host("web2")]), @r#"
+    left: no host was switching
+    left: web1, web2 settle alone. They were asked to take back; one that has not heard of it commits if it is healthy and nobody has to come in again, and else takes itself back
+      help: `push status prod` asks what became of them
+    "#);
+}
+
+#[test]
+fn a_lost_connection_is_told_by_what_it_means_for_its_host() {
+    let lost = |during| {
+        let why = "web1 closed the connection".to_owned();
+        let attempt = 1;
+        on(
+            "web1",
+            Step::Reconnecting {
+                during,
+                attempt,
+                why,
+            },
+        )
+    };
+    let (_, err) = heard(
+        Motion::Plain,
+        vec![lost(Phase::Staging), lost(Phase::Switching)],
+    );
+    insta::assert_snapshot!(err, @r#"
+    web1: connection lost while staging, nothing is switched there; calling it again (1): web1 closed the connection
+    web1: connection lost, the host goes on alone; calling it again (1): web1 closed the connection
+    "#);
+}
+
+#[test]
+fn a_host_in_doubt_says_what_it_will_do_by_when() {
+    let accounts = [
+        (None, Some(60_000)),
+        (None, None),
+        (Some(State::TakingBack(Cause::Asked)), Some(60_000)),
+    ]
+    .map(|(last, confirm_within_ms)| {
+        let outcome = Outcome::InDoubt {
+            transaction: "t1".parse().unwrap(),
+            last,
+            why: "the operator left before the host had ended".into(),
+            confirm_within_ms,
+        };
+        heard(
+            Motion::Plain,
+            vec![started(&["web1"]), finished("web1", outcome)],
+        )
+        .1
+    });
+    insta::assert_snapshot!(accounts.concat(), @r#"
+    ✗ web1: in doubt: the operator left before the host had ended
+      it never said anything of t1, and may not have heard of it; the host settles alone: unless push came in again within 1 min 0 s of the switch, it takes itself back then
+      help: `push status prod -l web1` asks it again
+      help: `ssh deploy@192.0.2.7 journalctl --unit=push-transaction` shows what it is doing
+    ✗ web1: in doubt: the operator left before the host had ended
+      it never said anything of t1, and may not have heard of it; the host settles alone: it commits once its apps are healthy, and takes itself back if they are not within their `timeout`
+      help: `push status prod -l web1` asks it again
+      help: `ssh deploy@192.0.2.7 journalctl --unit=push-transaction` shows what it is doing
+    ✗ web1: in doubt: the operator left before the host had ended
+      the last it said of t1: taking back: the operator asked for it; the host goes on alone: it is taking itself back
+      help: `push status prod -l web1` asks it again
+      help: `ssh deploy@192.0.2.7 journalctl --unit=push-transaction` shows what it is doing
+    "#);
+}
+
+#[test]
+fn with_more_told_every_step_is_a_line_with_its_time() {
+    let (report, _, err) = Report::for_test(Form::Text, Motion::Plain);
+    let report = report.telling(Verbosity::Info);
+    let progress = Progress::new(report, BTreeMap::new());
+    for event in a_push_that_fails_on_one_host() {
+        progress.hear(event);
+    }
+    let err = err.plain();
+    for words in [
+        "web1: connecting",
+        "web2: told to switch to generation 12, transaction t1",
+    ] {
+        let line = err.lines().find(|line| line.ends_with(words));
+        let time = line
+            .unwrap_or_else(|| panic!("{words}: {err}"))
+            .trim()
+            .split(' ')
+            .next();
+        assert!(time.unwrap().parse::<f64>().is_ok(), "{line:?}");
+    }
+    assert_eq!(err.matches("web2: came in again").count(), 1, "{err}");
 }

@@ -90,6 +90,20 @@ async fn trial(world: &World, name: &str, id: &TransactionId, confirm_ms: Option
         Some(ms) if !hangs => Duration::from_millis(ms),
         Some(_) | None => FOREVER,
     };
+    let confirmed = async {
+        world
+            .when(name, |host| host.running[id].is_confirmed.then_some(()))
+            .await;
+        tell(world, name, id, Progress::Confirmed);
+        std::future::pending().await
+    };
+    let decided = async {
+        tokio::select! {
+            biased;
+            never = confirmed => never,
+            state = decided => state,
+        }
+    };
     match tokio::time::timeout(within, decided).await {
         Ok(state) => state,
         Err(_) => State::TakenBack(Cause::Unconfirmed),

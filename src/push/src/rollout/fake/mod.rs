@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use push_wire::digest::Digest;
 use push_wire::journal::{Cause, Progress, State};
 use push_wire::manifest::{Manifest, Placed, Provenance, Slice};
-use push_wire::message::{Refusal, Transaction};
+use push_wire::message::{Holder, Refusal, Transaction};
 use push_wire::name::{GenerationId, TransactionId};
 
 use tokio::sync::watch;
@@ -117,6 +117,8 @@ pub struct Host {
     pub ending: State,
     /// What a refusing fault says.
     pub refusal: Refusal,
+    /// Who holds the lock where somebody does.
+    pub holder: Holder,
     /// What it lacks of any stage.
     pub lacks: Vec<Digest>,
     /// How many bytes it has of the pack from an earlier try.
@@ -182,6 +184,13 @@ impl Default for Host {
             manifest: manifest(3, "shop"),
             ending: State::Committed,
             refusal: Refusal::Occupied(vec![]),
+            holder: Holder {
+                operator: "somebody".into(),
+                since_unix_s: 0,
+                step: "switching".into(),
+                transaction: None,
+                push: String::new(),
+            },
             lacks: Vec::new(),
             partial: None,
             history: Vec::new(),

@@ -10,7 +10,7 @@ use push_wire::facts::{Facts, Program};
 use push_wire::frame::{Decoder, Frame, Kind, encode, encode_message};
 use push_wire::journal::{Progress, State};
 use push_wire::manifest::Slice;
-use push_wire::message::{Hello, Holder, Refusal, Reply, Request, Status as HostStatus, Switch};
+use push_wire::message::{Hello, Refusal, Reply, Request, Status as HostStatus, Switch};
 use push_wire::name::{GenerationId, TransactionId};
 
 use super::machine::transact;
@@ -42,7 +42,8 @@ pub async fn run(world: World, name: String, command: &'static str, far: FarEnd)
         decoder: Decoder::default(),
     };
     let over = match command {
-        command if command.contains("mktemp") => serving.install().await,
+        command if command.contains("' push-look '") => serving.bring("look").await,
+        command if command.contains("' push-install '") => serving.bring("install").await,
         _ => serving.start().await,
     };
     match over {
@@ -103,7 +104,7 @@ impl Serving {
         Ok(())
     }
 
-    async fn install(&mut self) -> Result<(), Over> {
+    async fn bring(&mut self, what: &str) -> Result<(), Over> {
         if self.hits(Fault::InstallRefused) {
             return Err(Over::Ended(
                 1,
@@ -133,8 +134,8 @@ impl Serving {
             "as the test's programs are"
         );
         self.world.host(&self.name, |host| {
-            host.is_installed = true;
-            host.asked.push("install".into());
+            host.is_installed = what == "install";
+            host.asked.push(what.into());
         });
         self.converse().await
     }
@@ -252,12 +253,7 @@ impl Serving {
             return self.say(&Reply::History(vec![])).await;
         }
         if self.hits(Fault::Locked) {
-            let holder = Holder {
-                operator: "somebody".into(),
-                since_unix_s: 0,
-                step: "switching".into(),
-                transaction: None,
-            };
+            let holder = self.world.host(&self.name, |host| host.holder.clone());
             return self.refuse(Refusal::Locked(holder)).await;
         }
         if self.hits(Fault::Refuses) || (way == Way::Back && self.hits(Fault::RefusesRestage)) {

@@ -7,7 +7,6 @@ use push_wire::name::GenerationId;
 
 use super::super::fake::{ALWAYS, Fault};
 use super::*;
-use crate::event::ObstacleKind;
 
 /// Every fault that shows before a switch, how its host ends, and the push's exit code.
 const FAULTS: &[(Fault, &str, u8)] = &[
@@ -98,6 +97,51 @@ async fn a_lost_connection_that_still_holds_the_lock_is_waited_for_without_patie
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_lost_connection_means_is_told_by_how_far_its_host_was() {
+    for fault in [Fault::LostAtStage, Fault::LostMidPack] {
+        let shown = lacking(Scene::of(1)).fault("h1", fault, 1).push().await;
+        assert_eq!(shown.lost_during(), [Phase::Staging], "{fault:?}");
+    }
+    for fault in [Fault::LostAfterOrder, Fault::LostInProgress] {
+        let shown = lacking(Scene::of(1)).fault("h1", fault, 1).push().await;
+        assert_eq!(shown.lost_during(), [Phase::Switching], "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_given_up_while_staging_is_told_to_be_as_it_was_and_that_the_upload_goes_on() {
+    for fault in [Fault::LostMidPack, Fault::MuteAtStage] {
+        let shown = lacking(Scene::of(1))
+            .fault("h1", fault, ALWAYS)
+            .push()
+            .await;
+        let (Outcome::Unreachable { obstacle } | Outcome::Failed { obstacle }) = shown.of("h1")
+        else {
+            panic!("{fault:?}: {:?}", shown.of("h1"));
+        };
+        let help = &obstacle.help;
+        assert!(help.contains("nothing is switched there"), "{help}");
+        assert!(help.contains("push again"), "{help}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_held_by_this_very_push_is_not_called_somebody_elses() {
+    for (push, expected) in [
+        ("this-push", Whose::Ours),
+        ("another-push", Whose::Others),
+        ("", Whose::Others),
+    ] {
+        let scene = Scene::of(1).host("h1", |host| host.holder.push = push.into());
+        let shown = scene.fault("h1", Fault::Locked, ALWAYS).push().await;
+        let Outcome::Locked { whose, .. } = shown.of("h1") else {
+            panic!("{push}: {:?}", shown.of("h1"));
+        };
+        assert_eq!(*whose, expected, "{push}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pack_that_arrives_broken_is_sent_once_more() {
     let shown = lacking(Scene::of(1))
         .fault("h1", Fault::Corrupt, 1)
@@ -146,6 +190,31 @@ async fn whoever_only_looks_installs_and_replaces_nothing() {
         scene.presence = Presence::AsFound;
         let shown = scene.fault("h1", fault, ALWAYS).push().await;
         assert_eq!(shown.asked("h1"), [""; 0], "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_for_a_host_that_push_never_ran_on_looks_and_installs_nothing() {
+    let mut scene = Scene::of(1).policy(|policy| policy.verb = Verb::Plan);
+    scene.presence = Presence::Look;
+    let shown = scene.fault("h1", Fault::Missing, ALWAYS).push().await;
+    assert_eq!((shown.words(), shown.exit), (vec!["pending".to_owned()], 0));
+    assert_eq!(shown.asked("h1"), ["look"]);
+    assert!(shown.heard("looking") && !shown.heard("installing"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_cannot_be_opened_is_told_before_push_host_is_installed_or_replaced() {
+    for (fault, word, exit) in [
+        (Fault::Missing, "failed", 8),
+        // What is there speaks the same protocol, and this push may need no secret at all.
+        (Fault::Outdated, "committed", 0),
+    ] {
+        let scene = Scene::of(1).wanting(|wanted| wanted.unready = Some(no_secret()));
+        let shown = scene.fault("h1", fault, ALWAYS).push().await;
+        assert_eq!((shown.words(), shown.exit), (vec![word.to_owned()], exit));
+        let brought = ["install", "Upgrade"].map(|what| shown.asked("h1").contains(&what.into()));
+        assert_eq!(brought, [false; 2], "{fault:?}: {:?}", shown.asked("h1"));
     }
 }
 
@@ -225,13 +294,7 @@ async fn a_host_that_changed_since_the_plan_is_refused_as_stale() {
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_is_missing_for_one_host_stops_the_push_for_all() {
     let scene = Scene::of(2).wanting(|wanted| {
-        let obstacle = Obstacle {
-            kind: ObstacleKind::Secret,
-            code: String::new(),
-            why: "missing".into(),
-            help: String::new(),
-        };
-        wanted.obstacle = Some(("h2".parse().unwrap(), obstacle));
+        wanted.obstacle = Some(("h2".parse().unwrap(), no_secret()));
     });
     let shown = scene.push().await;
     assert_eq!(

@@ -23,7 +23,7 @@ use super::fake::{Fault, Host, World};
 use super::*;
 use crate::conversation::{PackSource, Presence};
 use crate::embedded::Program;
-use crate::event::{Confirm, Event, Obstacle, Outcome, Step, Summary, Verb};
+use crate::event::{Confirm, Event, Obstacle, Outcome, Phase, Step, Summary, Verb, Whose};
 use crate::inventory::{Undo, Wave};
 use crate::name::HostName;
 use crate::transport::{Pending, Target};
@@ -45,6 +45,8 @@ struct Wanted {
     pack: Arc<dyn PackSource>,
     /// Why no plan can be made for a host.
     obstacle: Option<(HostName, Obstacle)>,
+    /// What is missing on the laptop.
+    unready: Option<Obstacle>,
 }
 
 /// A pack of zeros.
@@ -64,6 +66,10 @@ impl PackSource for Zeros {
 
 impl Intent for Wanted {
     type Plan = ();
+
+    fn ready(&self) -> Result<(), Obstacle> {
+        self.unready.clone().map_or(Ok(()), Err)
+    }
 
     fn plan(&self, known: &Known) -> Result<Proposal<()>, Obstacle> {
         if let Some((host, obstacle)) = &self.obstacle
@@ -159,12 +165,16 @@ impl Scene {
                 confirm: Confirm::NotNeeded,
                 pack: Arc::new(Zeros(1 << 20)),
                 obstacle: None,
+                unready: None,
             },
             policy: Policy {
                 verb: Verb::Deploy,
                 environment: "prod".parse().unwrap(),
                 project: "shop".parse().unwrap(),
-                provenance: Provenance::default(),
+                provenance: Provenance {
+                    push: "this-push".into(),
+                    ..Provenance::default()
+                },
                 waves: vec![Wave::Percent(100)],
                 failures_max: 0,
                 undo: Undo::Host,
@@ -263,6 +273,16 @@ impl Scene {
     }
 }
 
+/// Something on the laptop that secrets need is not there.
+fn no_secret() -> Obstacle {
+    Obstacle {
+        kind: crate::event::ObstacleKind::Secret,
+        code: String::new(),
+        why: "missing".into(),
+        help: String::new(),
+    }
+}
+
 /// What an event is called in JSON.
 fn kind(event: &Event) -> String {
     let value = serde_json::to_value(event).unwrap();
@@ -285,6 +305,23 @@ impl Shown {
 
     fn kinds(&self) -> Vec<String> {
         self.events.iter().map(kind).collect()
+    }
+
+    /// How often something of this kind was told.
+    fn count(&self, kind: &str) -> usize {
+        self.kinds().iter().filter(|heard| *heard == kind).count()
+    }
+
+    /// How far hosts were when their connections were lost.
+    fn lost_during(&self) -> Vec<Phase> {
+        let phase = |event: &Event| match event {
+            Event::Host {
+                step: Step::Reconnecting { during, .. },
+                ..
+            } => Some(*during),
+            _ => None,
+        };
+        self.events.iter().filter_map(phase).collect()
     }
 
     fn heard(&self, kind: &str) -> bool {

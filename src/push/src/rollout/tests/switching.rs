@@ -42,11 +42,8 @@ async fn what_a_host_told_before_the_connection_was_lost_is_not_told_twice() {
         .fault("h1", Fault::LostInProgress, 1)
         .push()
         .await;
-    let count = |kind: &str| shown.kinds().iter().filter(|heard| *heard == kind).count();
-    assert_eq!(
-        (count("running"), count("probation"), count("health")),
-        (1, 1, 1)
-    );
+    let counts = ["running", "probation", "health"].map(|kind| shown.count(kind));
+    assert_eq!(counts, [1, 1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,6 +132,26 @@ async fn a_risky_plan_is_confirmed_over_a_new_connection() {
     assert_eq!(shown.asked("h1"), ["Stage", "Switch", "Confirm"]);
     assert_eq!(shown.world.host("h1", |host| host.dials), 2);
     assert!(shown.heard("confirming") && shown.heard("confirmed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_the_operator_came_in_again_is_told_once_whatever_the_connection_does_then() {
+    for fault in [
+        Fault::LostAfterOrder,
+        Fault::LostInProgress,
+        Fault::VerdictLost,
+    ] {
+        let shown = Scene::of(1).risky().fault("h1", fault, 1).push().await;
+        assert_eq!(shown.words(), ["committed"], "{fault:?}");
+        assert_eq!(shown.count("confirmed"), 1, "{fault:?}");
+    }
+    // Hangs: the trial goes on after the operator has come in, and is taken back in the end.
+    let scene = Scene::of(1).risky().fault("h1", Fault::Hangs, ALWAYS);
+    let shown = scene.press_at("confirmed").push().await;
+    assert_eq!(
+        (shown.words(), shown.count("confirmed")),
+        (vec!["taken_back".to_owned()], 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
