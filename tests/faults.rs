@@ -7,6 +7,8 @@ use std::time::Duration;
 use push::rehearse::{Access, Blackhole, Disk, Filesystem, HostSpec, RehearsalHost};
 use push_tests::hosts::has_program;
 use push_tests::lab::{Lab, Said, eventually};
+use push_tests::scene::{amend, bulky, confirmed_within, goes_on, pushed, slow};
+use push_tests::verdict::{self, Before};
 use push_tests::witness::{self, Fate, generation, journal, tag, whole};
 use push_wire::journal::{Cause, State};
 
@@ -15,48 +17,6 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// How long a silent connection may be taken for a slow one.
 const NOTICED_WITHIN: Duration = Duration::from_secs(22);
-
-/// A health check that lasts some seconds, so that a test can step in.
-const SLOW: &str = "passes   = 40";
-
-/// Content that takes a while to arrive, in bytes: larger than what sockets hold.
-const BULK_BYTES: usize = 24 << 20;
-
-/// An environment with a tag whose push can be stepped into while it is on trial.
-fn slow(lab: &Lab, number: u32) {
-    witness::environment(lab, (number, Fate::Healthy), "");
-    let file = lab.path("inventory/prod.toml");
-    let text = fs::read_to_string(&file)
-        .unwrap()
-        .replace("passes   = 2", SLOW);
-    assert!(text.contains(SLOW));
-    fs::write(file, text).unwrap();
-}
-
-/// An environment with a tag and a bulky app beside: noise, so that it does not shrink on the way.
-fn bulky(lab: &Lab, number: u32) {
-    let mut state = u64::from(number) + 0x9e37_79b9_7f4a_7c15;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .take(BULK_BYTES / 8)
-    .flatten()
-    .collect();
-    lab.write("bulk/noise", noise);
-    let bulk = "\n[apps.bulk]\non = \"web\"\nsource = \"bulk\"\n";
-    witness::environment(lab, (number, Fate::Healthy), bulk);
-}
-
-/// A host at generation 1 with tag 1.
-fn pushed() -> Option<Lab> {
-    let lab = Lab::boot_plain(1)?;
-    witness::environment(&lab, (1, Fate::Healthy), "");
-    lab.push(&["prod", "--yes"]).exits(0);
-    Some(lab)
-}
 
 /// Waits until the last record of the journal is a state that is asked for.
 fn until_state(host: &RehearsalHost, what: &str, is: impl Fn(&State) -> bool) {
@@ -95,21 +55,8 @@ fn spooled_bytes(host: &RehearsalHost) -> u64 {
 /// What the tool said is what the journal says.
 fn agrees(said: &Said, host: &RehearsalHost) {
     let records = journal(host);
-    let last = witness::last(&records).unwrap();
-    let is_true = match said.code() {
-        0 => last.is_committed(),
-        5 => matches!(last, State::TakenBack(_)),
-        6 => said.stderr.contains("in doubt"),
-        _ => !said.stderr.contains("committed: generation"),
-    };
-    assert!(is_true, "{last:?}\n{said:?}");
-}
-
-/// The next push works, and everything is of its tag.
-fn goes_on(lab: &Lab, number: u32) {
-    witness::environment(lab, (number, Fate::Healthy), "");
-    lab.push(&["prod", "--yes"]).exits(0);
-    assert_eq!(whole(lab.host("web1")), tag(number));
+    let last = witness::last(&records);
+    assert!(verdict::is_true(said, last), "{last:?}\n{said:?}");
 }
 
 #[test]
@@ -168,9 +115,7 @@ fn a_silent_network_on_trial_ends_in_the_old_generation_and_the_tool_tells_so_af
         let Some(lab) = pushed() else { return };
         let host = lab.host("web1");
         slow(&lab, 2);
-        let file = lab.path("inventory/prod.toml");
-        let text = fs::read_to_string(&file).unwrap() + "\n[rollout]\nconfirm_timeout = \"6s\"\n";
-        fs::write(file, text).unwrap();
+        confirmed_within(&lab, 6);
         // The network goes with the switch, so that nobody can come in again.
         let running = lab.spawn(&["prod", "--yes"]);
         until_state(host, "the switch", |state| {
@@ -202,29 +147,6 @@ fn sshd_restarted_during_the_switch_changes_nothing() {
     agrees(&said, host);
     assert_eq!(said.code(), 0, "{said:?}");
     assert_eq!(whole(host), tag(2));
-}
-
-#[test]
-fn a_transaction_whose_process_is_killed_on_trial_is_taken_back_by_the_host() {
-    let Some(lab) = pushed() else { return };
-    let host = lab.host("web1");
-    slow(&lab, 2);
-    let running = lab.spawn(&["prod", "--yes"]);
-    until_state(host, "the trial", is_on_trial);
-    host.succeed(&[
-        "systemctl",
-        "kill",
-        "--signal=KILL",
-        "--kill-who=main",
-        "push-transaction.service",
-    ])
-    .unwrap();
-    until_state(host, "the way back", |state| {
-        matches!(state, State::TakenBack(_))
-    });
-    running.end().exits(5).says("taken back");
-    assert_eq!(whole(host), tag(1));
-    goes_on(&lab, 3);
 }
 
 #[test]
@@ -330,16 +252,13 @@ fn an_upload_that_was_damaged_on_the_disk_is_sent_again() {
 #[test]
 fn a_reboot_on_trial_brings_the_old_generation_back() {
     let Some(lab) = pushed() else { return };
-    let host = lab.host("web1");
     slow(&lab, 2);
+    let before = Before::of(&lab, (Some(1), Some(2)));
     let running = lab.spawn(&["prod", "--yes"]);
-    until_state(host, "the trial", is_on_trial);
-    host.reboot().unwrap();
-    let said = running.end();
-    assert!([5, 6].contains(&said.code()), "{said:?}");
-    agrees(&said, host);
-    assert_eq!(whole(host), tag(1));
-    assert_eq!(host.failed_units(), Vec::<String>::new());
+    before.until("the trial", is_on_trial);
+    before.host().reboot().unwrap();
+    assert_eq!(before.ends(&running.end()), Some(1));
+    assert_eq!(before.host().failed_units(), Vec::<String>::new());
     goes_on(&lab, 3);
 }
 
@@ -348,9 +267,7 @@ fn a_host_that_proves_another_key_at_the_confirmation_is_not_confirmed() {
     let Some(lab) = pushed() else { return };
     let host = lab.host("web1");
     slow(&lab, 2);
-    let file = lab.path("inventory/prod.toml");
-    let text = fs::read_to_string(&file).unwrap() + "\n[rollout]\nconfirm_timeout = \"8s\"\n";
-    fs::write(file, text).unwrap();
+    confirmed_within(&lab, 8);
     let other = "/etc/ssh/another_key";
     let another = "/etc/ssh/sshd_config.d/00-another.conf";
     host.succeed(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other])
@@ -393,12 +310,12 @@ fn an_app_whose_health_flaps_is_taken_back() {
         0o755,
     )
     .unwrap();
-    let file = lab.path("inventory/prod.toml");
-    let text = fs::read_to_string(&file).unwrap().replace(
+    amend(
+        &lab,
         "timeout  = \"20s\"",
         "timeout  = \"4s\"\ncommand  = \"/usr/local/bin/flap\"",
     );
-    fs::write(file, text).unwrap();
-    lab.push(&["prod", "--yes"]).exits(5).says("taken back");
-    assert_eq!(whole(host), tag(1));
+    let before = Before::of(&lab, (Some(1), Some(2)));
+    let said = lab.push(&["prod", "--yes"]).exits(5);
+    assert_eq!(before.ends(&said), Some(1));
 }

@@ -181,8 +181,14 @@ impl Lab {
 
     /// Starts `push` in the project.
     pub fn spawn(&self, args: &[&str]) -> Running {
+        self.spawn_by("root", args)
+    }
+
+    /// Starts `push` in the project, as somebody whom the hosts will name.
+    pub fn spawn_by(&self, operator: &str, args: &[&str]) -> Running {
         let child = self
             .command(args)
+            .env("GITHUB_ACTOR", operator)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

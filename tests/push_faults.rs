@@ -4,22 +4,16 @@ use std::fs;
 use std::time::Duration;
 
 use push::rehearse::RehearsalHost;
-use push_tests::lab::{Lab, SHOP, eventually};
+use push_tests::lab::{Lab, SHOP, eventually, get};
+use push_tests::scene::{noise, pushed, shop, slow};
+use push_tests::verdict::{self, Before};
+use push_tests::witness::{self, Fate, generation, journal};
+use push_wire::journal::State;
 
 const SHORT: Duration = Duration::from_secs(30);
 
-fn generation(host: &RehearsalHost) -> String {
-    host.run(&["readlink", "/etc/push/current"])
-        .unwrap()
-        .stdout
-        .trim()
-        .to_owned()
-}
-
 fn region(host: &RehearsalHost) -> String {
-    host.run(&["curl", "-s", "-m", "5", "http://127.0.0.1:8080/health"])
-        .unwrap()
-        .stdout
+    get(host, "http://127.0.0.1:8080/health")
 }
 
 fn second() -> String {
@@ -27,45 +21,13 @@ fn second() -> String {
 }
 
 /// An app that takes some seconds before it answers, so that a test can step in.
-fn slow() -> String {
+fn slow_shop() -> String {
     second().replace("passes   = 2", "passes   = 20")
 }
 
 #[test]
-fn an_operator_who_locked_himself_out_gets_back_in() {
-    let Some(lab) = Lab::boot_plain(1) else {
-        return;
-    };
-    lab.shop("");
-    lab.push(&["prod", "--yes"]).exits(0);
-    let lockout = "\n[files.\"/etc/ssh/sshd_config.d/50-lockout.conf\"]\ncontent = \"AllowUsers nobody\\n\"\non_change = { reload = \"ssh.service\" }\n\n[rollout]\nconfirm_timeout = \"5s\"\n";
-    lab.environment(
-        "prod",
-        "project = \"shop\"",
-        &format!("{}{lockout}", second()),
-    );
-    lab.push(&["prod", "--yes"]).exits(5).says("new connection");
-    let host = lab.host("web1");
-    assert_eq!(generation(host), "generations/1");
-    assert!(
-        !host
-            .run(&["test", "-e", "/etc/ssh/sshd_config.d/50-lockout.conf"])
-            .unwrap()
-            .is_success()
-    );
-    assert!(region(host).contains("web1"));
-    // The login works again, so the next push does.
-    lab.shop("");
-    lab.push(&["prod", "--yes"]).exits(0);
-}
-
-#[test]
 fn what_nginx_sshd_or_systemd_refuse_changes_nothing_anywhere() {
-    let Some(lab) = Lab::boot_plain(2) else {
-        return;
-    };
-    lab.shop("");
-    lab.push(&["prod", "--yes"]).exits(0);
+    let Some(lab) = shop(2) else { return };
     let own_site = second().replace(
         "server_name = [\"api.example.com\"]\nproxy       = \"http://127.0.0.1:8080\"",
         "server_name = [\"api.example.com\"]\ntemplate = \"site\"",
@@ -80,7 +42,7 @@ fn what_nginx_sshd_or_systemd_refuse_changes_nothing_anywhere() {
     let said = lab.push(&["prod", "--yes"]).says("Nonsense");
     assert_ne!(said.code(), 0);
     for host in lab.fleet.hosts() {
-        assert_eq!(generation(host), "generations/1");
+        assert_eq!(generation(host), 1);
         assert!(region(host).contains(host.name()), "{}", region(host));
         host.succeed(&["nginx", "-t"]).unwrap();
         host.succeed(&["sshd", "-t"]).unwrap();
@@ -103,11 +65,7 @@ fn a_dead_host_is_told_and_the_others_truth_is_told_too() {
 
 #[test]
 fn a_wave_that_fails_stops_the_next_ones_and_is_undone_as_asked() {
-    let Some(lab) = Lab::boot_plain(3) else {
-        return;
-    };
-    lab.shop("");
-    lab.push(&["prod", "--yes"]).exits(0);
+    let Some(lab) = shop(3) else { return };
     // Only the second host cannot start it: somebody else has the port there.
     let moved = second()
         .replace("8080", "8082")
@@ -129,20 +87,16 @@ fn a_wave_that_fails_stops_the_next_ones_and_is_undone_as_asked() {
             region(host)
         );
     }
-    assert_eq!(generation(lab.host("web3")), "generations/1");
+    assert_eq!(generation(lab.host("web3")), 1);
 }
 
 #[test]
 fn a_laptop_that_dies_during_the_switch_is_not_needed() {
-    let Some(lab) = Lab::boot_plain(1) else {
-        return;
-    };
-    lab.shop("");
-    lab.push(&["prod", "--yes"]).exits(0);
+    let Some(lab) = shop(1) else { return };
     let host = lab.host("web1");
-    lab.environment("prod", "project = \"shop\"", &slow());
+    lab.environment("prod", "project = \"shop\"", &slow_shop());
     let running = lab.spawn(&["prod", "--yes"]);
-    eventually("the switch", SHORT, || generation(host) == "generations/2");
+    eventually("the switch", SHORT, || generation(host) == 2);
     running.signal("KILL");
     assert_eq!(running.end().code(), -1);
     eventually("the commit without a laptop", SHORT, || {
@@ -158,61 +112,46 @@ fn a_laptop_that_dies_during_the_switch_is_not_needed() {
 
 #[test]
 fn an_interrupt_during_the_switch_takes_it_back_and_waits_for_the_answer() {
-    let Some(lab) = Lab::boot_plain(1) else {
-        return;
-    };
-    lab.shop("");
-    lab.push(&["prod", "--yes"]).exits(0);
+    let Some(lab) = shop(1) else { return };
     let host = lab.host("web1");
-    lab.environment("prod", "project = \"shop\"", &slow());
+    lab.environment("prod", "project = \"shop\"", &slow_shop());
     let running = lab.spawn(&["prod", "--yes"]);
-    eventually("the switch", SHORT, || generation(host) == "generations/2");
+    eventually("the switch", SHORT, || generation(host) == 2);
     running.signal("INT");
     running.end().exits(130).says("taken back");
-    assert_eq!(generation(host), "generations/1");
+    assert_eq!(generation(host), 1);
     assert!(region(host).contains("web1"));
 }
 
 #[test]
-fn a_second_operator_sees_who_is_at_it() {
-    let Some(lab) = Lab::boot_plain(1) else {
-        return;
-    };
-    lab.shop("");
-    lab.push(&["prod", "--yes"]).exits(0);
-    let host = lab.host("web1");
-    lab.environment("prod", "project = \"shop\"", &slow());
-    let first = lab.spawn(&["prod", "--yes"]);
-    eventually("the switch", SHORT, || generation(host) == "generations/2");
-    lab.environment(
-        "prod",
-        "project = \"shop\"",
-        &SHOP.replace("{{ host.name }}", "third"),
-    );
-    lab.push(&["prod", "--yes"]).exits(7);
-    first.end().exits(0);
-    lab.push(&["prod", "--yes"]).exits(0);
-    assert!(region(host).contains("third"));
-}
-
-#[test]
-fn power_lost_during_probation_brings_the_old_generation_back() {
-    let Some(lab) = Lab::boot_plain(1) else {
-        return;
-    };
-    lab.shop("");
-    lab.push(&["prod", "--yes"]).exits(0);
-    let host = lab.host("web1");
-    lab.environment("prod", "project = \"shop\"", &slow());
-    let running = lab.spawn(&["prod", "--yes"]);
-    eventually("the switch", SHORT, || generation(host) == "generations/2");
-    host.power_cut().unwrap();
-    host.boot_again().unwrap();
-    let said = running.end();
-    assert!([5, 6].contains(&said.code()), "{said:?}");
-    eventually("the old release", SHORT, || region(host).contains("web1"));
-    assert_eq!(generation(host), "generations/1");
-    lab.push(&["history", "prod"]).exits(0).says("taken back");
+fn of_two_who_push_at_once_one_is_told_who_is_at_it_and_one_who_waits_has_his_turn() {
+    let Some(lab) = pushed() else { return };
+    slow(&lab, 2);
+    let before = Before::of(&lab, (Some(1), Some(2)));
+    let ann = lab.spawn_by("ann", &["prod", "--yes"]);
+    before.until("the trial", |state| matches!(state, State::Probation(_)));
+    witness::environment(&lab, (3, Fate::Healthy), "");
+    let ben = lab.spawn_by("ben", &["prod", "--yes"]).end().exits(7);
+    assert!(ben.stderr.contains("ann is at it"), "{}", ben.stderr);
+    assert!(verdict::is_true(&ben, None), "{ben:?}");
+    let cleo = lab.spawn_by("cleo", &["prod", "--yes", "--wait=120"]);
+    let said = [ann.end().exits(0), cleo.end().exits(0)];
+    let ends: Vec<_> = before
+        .news()
+        .into_iter()
+        .filter(|record| record.state.is_final())
+        .collect();
+    let records = journal(before.host());
+    let operators: Vec<_> = ends
+        .iter()
+        .map(|record| witness::about(&records, &record.transaction))
+        .map(|about| about.provenance.operator.as_str())
+        .collect();
+    assert_eq!(operators, ["ann", "cleo"]);
+    for (said, end) in said.iter().zip(&ends) {
+        assert!(verdict::is_true(said, Some(&end.state)), "{said:?}");
+    }
+    assert_eq!(witness::found(before.host()), Some(3));
 }
 
 #[test]
@@ -227,7 +166,7 @@ fn a_file_that_is_not_ours_is_refused_by_name_and_an_identical_one_is_adopted() 
     lab.shop(file);
     let said = lab.push(&["prod", "--yes"]).says("/etc/motd-extra");
     assert_ne!(said.code(), 0);
-    assert_eq!(generation(host), "");
+    assert_eq!(generation(host), 0);
     assert_eq!(host.read("/etc/motd-extra").unwrap(), b"somebody else's\n");
     host.write("/etc/motd-extra", b"ours\n", 0o644).unwrap();
     lab.push(&["prod", "--yes"]).exits(0);
@@ -331,17 +270,7 @@ fn memory_does_not_grow_with_the_app_or_the_fleet() {
     let Some(lab) = Lab::boot_plain(hosts) else {
         return;
     };
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .take((mib << 20) / 8)
-    .flatten()
-    .collect();
-    lab.write("big/noise", noise);
+    lab.write("big/noise", noise(0, mib << 20));
     lab.environment(
         "prod",
         "project = \"shop\"",

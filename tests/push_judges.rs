@@ -5,8 +5,9 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use push::rehearse::{HostSpec, RehearsalHost};
+use push::rehearse::HostSpec;
 use push_tests::lab::{EVERYDAY, Lab, Said, eventually, get, says};
+use push_tests::witness::generation;
 
 const SHORT: Duration = Duration::from_secs(20);
 
@@ -37,14 +38,6 @@ fn lab_with_token() -> Option<Lab> {
     let lab = Lab::boot_plain(1)?;
     lab.secret("probe-token", "tok3n");
     Some(lab)
-}
-
-fn generation(host: &RehearsalHost) -> String {
-    host.run(&["readlink", "/etc/push/current"])
-        .unwrap()
-        .stdout
-        .trim()
-        .to_owned()
 }
 
 /// Pushes what is not good, and sees that the host stays as it was.
@@ -247,7 +240,7 @@ fn a_build_runs_once_before_any_host_and_its_release_is_named_after_the_commit()
         .exits(1)
         .says("broken")
         .says("files");
-    assert_eq!(generation(lab.host("web1")), "");
+    assert_eq!(generation(lab.host("web1")), 0);
     lab.declares(&app(
         "mkdir -p out; echo built >> out/count; date +%s%N > out/when",
     ));
@@ -418,8 +411,8 @@ fn a_push_can_be_limited_and_is_told_host_by_host_in_json() {
     };
     lab.declares(&file("one"));
     lab.push(&["prod", "--yes", "-l", "web2"]).exits(0);
-    assert_eq!(generation(lab.host("web1")), "");
-    assert_eq!(generation(lab.host("web2")), "generations/1");
+    assert_eq!(generation(lab.host("web1")), 0);
+    assert_eq!(generation(lab.host("web2")), 1);
     lab.push(&["prod", "--yes"]).exits(0);
     lab.declares(&file("two"));
     let diff = lab.push(&["diff", "prod"]).exits(0);

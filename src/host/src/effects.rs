@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use push_wire::effect::Effect;
+use push_wire::effect::{Effect, effects};
 use push_wire::manifest::{Manifest, Runs};
 use push_wire::name::{AppName, FileName, UnitName, UserName};
 
@@ -97,7 +97,7 @@ pub fn carry_out<M: Machine>(
 
 /// Derives at boot what does not outlive a boot, or may have been read too early: secrets, firewall,
 /// and what systemd started from texts that were taken back since. It waits for no unit, because the
-/// units wait for it.
+/// units wait for it; save for the system's own firewall, which alone comes before it.
 pub fn carry_out_at_boot<M: Machine>(
     machine: &mut M,
     layout: &Layout,
@@ -105,12 +105,14 @@ pub fn carry_out_at_boot<M: Machine>(
 ) -> Result<(), EffectError> {
     // A secret that does not open leaves no host without its firewall.
     let opened = open_secrets(machine, layout, to);
+    let loaded = load_own_firewall_again(machine, layout, (gone, to));
     if to.nftables().is_some() {
         load_firewall(machine, layout, to)?;
     } else if gone.nftables().is_some() {
         run(machine, &Tool::RemoveFirewall)?;
     }
     opened?;
+    loaded?;
     if gone.generation == to.generation {
         return Ok(());
     }
@@ -125,6 +127,19 @@ pub fn carry_out_at_boot<M: Machine>(
         }
     }
     Ok(())
+}
+
+/// The system's own firewall is loaded before a recovery, from texts that may have been taken back
+/// since and let nobody in.
+fn load_own_firewall_again<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    (gone, to): (&Manifest, &Manifest),
+) -> Result<(), EffectError> {
+    effects(gone, to)
+        .iter()
+        .filter(|effect| effect.loads_own_firewall())
+        .try_for_each(|effect| carry_out(machine, layout, to, effect))
 }
 
 fn run<M: World>(machine: &mut M, tool: &Tool) -> Result<(), EffectError> {

@@ -492,7 +492,10 @@ impl<M: Machine> Run<'_, M> {
     fn way_back(&self) -> Vec<Effect> {
         let (first, then): (Vec<Effect>, Vec<Effect>) = effects(&self.to, &self.from)
             .into_iter()
-            .partition(|effect| matches!(effect, Effect::LoadFirewall | Effect::RemoveFirewall));
+            .partition(|effect| match effect {
+                Effect::LoadFirewall | Effect::RemoveFirewall => true,
+                other => other.loads_own_firewall(),
+            });
         [first, then].concat()
     }
 
@@ -557,6 +560,7 @@ impl<M: Machine> Run<'_, M> {
 /// Whether `then` reads what `first` writes, so that it has to run again after it.
 fn feeds(first: &Effect, then: &Effect) -> bool {
     matches!(first, Effect::OpenSecrets | Effect::DaemonReload) && first < then
+        || first.loads_own_firewall() && matches!(then, Effect::LoadFirewall)
 }
 
 /// Removes the links that only the side that lost had, and the links made in advance.

@@ -13,7 +13,8 @@ use crate::manifest::{Manifest, OnChange, OnRelease, Reader, Runs, Unit};
 use crate::name::{AppName, UnitName};
 use crate::path::HostPath;
 
-/// One thing to run. The order of the variants is the order in which they run.
+/// One thing to run. The order of the variants is the order in which they run, save that the system's
+/// own firewall is loaded before push's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
@@ -41,6 +42,29 @@ pub enum Effect {
     ReloadForeign(UnitName),
     /// Reload nginx, and see that new workers serve this generation.
     ReloadNginx,
+}
+
+/// The unit by which Debian loads the system's own firewall.
+const OWN_FIREWALL: &str = "nftables.service";
+
+impl Effect {
+    /// Whether the system loads its own firewall. That begins with `flush ruleset`, in Debian's own
+    /// file and when the unit stops, and takes push's table with it; so push's is loaded after it.
+    pub fn loads_own_firewall(&self) -> bool {
+        match self {
+            Self::RestartForeign(unit) | Self::ReloadForeign(unit) => unit.as_str() == OWN_FIREWALL,
+            Self::Stop(_)
+            | Self::OpenSecrets
+            | Self::DaemonReload
+            | Self::Sysctl
+            | Self::LoadFirewall
+            | Self::RemoveFirewall
+            | Self::RestartSocket(_)
+            | Self::Restart(_)
+            | Self::Reload(_)
+            | Self::ReloadNginx => false,
+        }
+    }
 }
 
 impl fmt::Display for Effect {
@@ -75,6 +99,9 @@ pub fn effects(from: &Manifest, to: &Manifest) -> Vec<Effect> {
             Effect::RemoveFirewall
         });
     }
+    if to.firewall().is_some() && all.iter().any(Effect::loads_own_firewall) {
+        all.insert(Effect::LoadFirewall);
+    }
     if from.sites() != to.sites() {
         all.insert(Effect::ReloadNginx);
     }
@@ -87,7 +114,11 @@ pub fn effects(from: &Manifest, to: &Manifest) -> Vec<Effect> {
         })
         .collect();
     all.retain(|effect| !matches!(effect, Effect::Reload(unit) | Effect::ReloadForeign(unit) if restarted.contains(unit)));
-    all.into_iter().collect()
+    let (own, mut rest): (Vec<Effect>, Vec<Effect>) =
+        all.into_iter().partition(Effect::loads_own_firewall);
+    let push_own = rest.partition_point(|effect| *effect < Effect::LoadFirewall);
+    rest.splice(push_own..push_own, own);
+    rest
 }
 
 fn units(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
@@ -504,5 +535,31 @@ mod tests {
         assert_eq!(risks(&from, &to), risks(&to, &from));
         assert!(risks(&from, &from).is_empty());
         assert_eq!(effects(&to, &from), [Effect::RemoveFirewall]);
+    }
+
+    #[test]
+    fn the_system_s_own_firewall_is_loaded_before_push_s_which_it_flushes() {
+        let mut from = slice();
+        from.firewall = Some(Firewall {
+            allow: BTreeSet::new(),
+            ping: Ping::Answered,
+        });
+        let rules = File {
+            digest: Digest::of("rules"),
+            owner: UserName::root(),
+            group: UserName::root(),
+            mode: 0o644,
+            on_change: OnChange::Reload("nftables.service".parse().unwrap()),
+        };
+        let mut to = from.clone();
+        to.files
+            .insert("/etc/nftables.d/x.nft".parse().unwrap(), rules);
+        let reload = Effect::ReloadForeign("nftables.service".parse().unwrap());
+        let expected = [reload, Effect::LoadFirewall];
+        assert_eq!(
+            effects(&manifest(from.clone()), &manifest(to.clone())),
+            expected
+        );
+        assert_eq!(effects(&manifest(to), &manifest(from)), expected);
     }
 }
