@@ -259,6 +259,26 @@ impl Layout {
         }
     }
 
+    /// What dpkg has installed, and in which state.
+    pub fn dpkg_status(&self) -> PathBuf {
+        self.at("/var/lib/dpkg/status")
+    }
+
+    /// What dpkg did and has not written into its status yet; empty unless it was cut short.
+    pub fn dpkg_updates(&self) -> PathBuf {
+        self.at("/var/lib/dpkg/updates")
+    }
+
+    /// The file systems and swap that a boot mounts.
+    pub fn fstab(&self) -> PathBuf {
+        self.at("/etc/fstab")
+    }
+
+    /// The swap file that push makes where there is no swap.
+    pub fn swap(&self) -> PathBuf {
+        self.at("/swapfile")
+    }
+
     /// The host's own SSH keys that secrets can be sealed to, the preferred one first.
     pub fn host_keys(&self) -> [PathBuf; 2] {
         [

@@ -16,6 +16,7 @@
 //! | [`recover`] | the same, taken up after a crash |
 //! | [`facts`] | what this host is |
 //! | [`fingerprint`] | the key that tells whether a secret changed |
+//! | [`groundwork`] | what is made before a switch and stays: packages, logins, names |
 //! | [`spool`] | uploads that are not finished |
 //! | [`stage`] | from a slice to a generation that is complete, durable and checked |
 //! | [`view`] | the real tools look at a staged generation as if it were live |
@@ -30,6 +31,7 @@ pub mod effects;
 pub mod evidence;
 pub mod facts;
 pub mod fingerprint;
+pub mod groundwork;
 pub mod journal;
 pub mod launch;
 pub mod layout;

@@ -520,6 +520,7 @@ mod tests {
         to.firewall = Some(Firewall {
             allow: [rule].into(),
             ping: Ping::Answered,
+            logins: crate::firewall::Logins::Unlimited,
         });
         let file = File {
             digest: Digest::of(""),
@@ -543,6 +544,7 @@ mod tests {
         from.firewall = Some(Firewall {
             allow: BTreeSet::new(),
             ping: Ping::Answered,
+            logins: crate::firewall::Logins::Unlimited,
         });
         let rules = File {
             digest: Digest::of("rules"),

@@ -166,7 +166,25 @@ pub struct Firewall {
     /// Whether pings are answered. What IPv6 and path MTU discovery need always passes.
     #[serde(default)]
     pub ping: Ping,
+    /// How often one address may knock at the operator's ports.
+    #[serde(default)]
+    pub logins: Logins,
 }
+
+/// How often one address may make a new connection to the ports that operators come in by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Logins {
+    /// As often as it likes.
+    #[default]
+    Unlimited,
+    /// At most [`LOGINS_PER_MINUTE`], with as many at once; an IPv6 network of 64 bits counts as one
+    /// address, since whoever has one has all of it.
+    Limited,
+}
+
+/// Connections a minute: more than a push and its retries make, less than guessing needs.
+pub const LOGINS_PER_MINUTE: u32 = 30;
 
 /// Whether pings are answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -189,7 +207,14 @@ pub const REMOVE: &str = "add table inet push\ndelete table inet push\n";
 /// operator comes in by; they are open whatever the rules say.
 pub fn render(firewall: &Firewall, ways_in: &BTreeSet<u16>) -> String {
     let mut out = String::from(REMOVE);
+    out.push_str("table inet push {\n");
+    if firewall.logins == Logins::Limited {
+        out.push_str(LOGIN_SETS);
+    }
     out.push_str(HEAD);
+    if firewall.logins == Logins::Limited {
+        login_limit(&mut out, ways_in);
+    }
     if firewall.ping == Ping::Answered {
         out.push_str(PING);
     }
@@ -209,8 +234,7 @@ pub fn render(firewall: &Firewall, ways_in: &BTreeSet<u16>) -> String {
 
 // Neighbour discovery, router advertisements and path MTU discovery must pass or IPv6 dies (RFC
 // 4890, section 4.4); DHCPv6 answers come from a link-local address and are not tracked.
-const HEAD: &str = "table inet push {
-\tchain input {
+const HEAD: &str = "\tchain input {
 \t\ttype filter hook input priority filter; policy drop;
 \t\tct state vmap { established : accept, related : accept, invalid : drop }
 \t\tiif lo accept
@@ -218,6 +242,39 @@ const HEAD: &str = "table inet push {
 \t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query } accept
 \t\tip6 saddr fe80::/10 udp dport 546 accept
 ";
+
+/// Who knocked lately. The sets empty themselves; a full one lets newcomers pass.
+const LOGIN_SETS: &str = "\tset logins4 {
+\t\ttype ipv4_addr
+\t\tsize 65535
+\t\tflags dynamic,timeout
+\t\ttimeout 2m
+\t}
+\tset logins6 {
+\t\ttype ipv6_addr
+\t\tsize 65535
+\t\tflags dynamic,timeout
+\t\ttimeout 2m
+\t}
+";
+
+/// Drops what knocks too often, before anything lets it in.
+fn login_limit(out: &mut String, ways_in: &BTreeSet<u16>) {
+    let ports: Vec<String> = ways_in.iter().map(u16::to_string).collect();
+    if ports.is_empty() {
+        return;
+    }
+    let ports = ports.join(", ");
+    for (set, address) in [
+        ("logins4", "ip saddr"),
+        ("logins6", "ip6 saddr and ffff:ffff:ffff:ffff::"),
+    ] {
+        let _ = writeln!(
+            out,
+            "\t\ttcp dport {{ {ports} }} ct state new update @{set} {{ {address} limit rate over {LOGINS_PER_MINUTE}/minute burst {LOGINS_PER_MINUTE} packets }} drop"
+        );
+    }
+}
 
 const PING: &str = "\t\ticmp type echo-request accept\n\t\ticmpv6 type echo-request accept\n";
 
@@ -300,11 +357,28 @@ mod tests {
         let firewall = Firewall {
             allow: BTreeSet::from([rule]),
             ping: Ping::Dropped,
+            logins: Logins::Unlimited,
         };
         let text = render(&firewall, &BTreeSet::new());
         assert!(!text.contains("echo-request"));
         assert!(text.contains("ip saddr { 10.0.0.0/8 } tcp dport 9100-9102 accept"));
         assert!(text.contains("ip6 saddr { 2001:db8::/32 } tcp dport 9100-9102 accept"));
         assert!(!text.contains("\t\ttcp dport 9100-9102"));
+    }
+
+    #[test]
+    fn who_knocks_too_often_is_dropped_before_anything_lets_it_in() {
+        let limited = Firewall {
+            logins: Logins::Limited,
+            ..Firewall::default()
+        };
+        let text = render(&limited, &BTreeSet::from([22, 2222]));
+        let drop = text.find("update @logins4").unwrap();
+        let accept = text.find("tcp dport 22 accept").unwrap();
+        assert!(drop < accept, "{text}");
+        assert!(text.contains("tcp dport { 22, 2222 } ct state new update @logins6"));
+        let none = render(&limited, &BTreeSet::new());
+        assert!(!none.contains("update @"), "a set of no ports is no syntax");
+        assert!(!render(&Firewall::default(), &BTreeSet::from([22])).contains("logins4"));
     }
 }

@@ -9,6 +9,7 @@
 //! | [`encode`] | typed encoders for values that go into systemd units and environment files |
 //! | [`tree`] | the listing of a release: files, directories, links |
 //! | [`firewall`] | rules, and the one nftables file that a host's rules make |
+//! | [`groundwork`] | what is there before a switch and stays: packages, logins, names |
 //! | [`health`] | what makes a release healthy |
 //! | [`manifest`] | what one generation declares, slice by slice |
 //! | [`effect`] | what must be run when one manifest follows another |
@@ -27,6 +28,7 @@ pub mod encode;
 pub mod facts;
 pub mod firewall;
 pub mod frame;
+pub mod groundwork;
 pub mod health;
 pub mod journal;
 pub mod manifest;
@@ -36,4 +38,4 @@ pub mod path;
 pub mod tree;
 
 /// The version of the conversation. A host that speaks a later one is left alone.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;

@@ -6,12 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::firewall::Firewall;
+use crate::groundwork::Groundwork;
 use crate::health::Health;
 use crate::name::{AppName, FileName, GenerationId, ProjectName, ReleaseId, UnitName, UserName};
 use crate::path::{HostPath, TreePath};
 
 /// The format written by this build; a later one is refused.
 pub const FORMAT: u32 = 1;
+
+/// The slice of the host itself, which belongs to no project: what `push bootstrap` declares.
+pub const HOST_SLICE: &str = "host";
 
 /// Everything declared on one host: `/etc/push/generations/<n>/manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +78,9 @@ pub struct Slice {
     pub files: BTreeMap<HostPath, File>,
     /// Secrets, by app and file name. Sealed content: `secrets/<app>/<name>.age`.
     pub secrets: BTreeMap<AppName, BTreeMap<FileName, Secret>>,
+    /// What is made before the switch and stays when the rest is taken back.
+    #[serde(default, skip_serializing_if = "Groundwork::is_empty")]
+    pub groundwork: Groundwork,
 }
 
 /// A text of the generation.
@@ -286,7 +293,13 @@ impl Manifest {
             .iter()
             .flat_map(|firewall| firewall.allow.clone())
             .collect();
-        Some(Firewall { allow, ping })
+        // One slice that has newcomers slowed down is enough, too.
+        let logins = declared.iter().map(|firewall| firewall.logins).max()?;
+        Some(Firewall {
+            allow,
+            ping,
+            logins,
+        })
     }
 
     /// The nftables file that this generation's rules make, if any slice declares a firewall.

@@ -1,14 +1,17 @@
 //! Requests of the laptop and replies of the host. One request is answered by one reply, except
-//! [`Request::Switch`] and [`Request::Watch`]: any number of [`Reply::Progress`], then a verdict.
+//! [`Request::Switch`] and [`Request::Watch`]: any number of [`Reply::Progress`], then a verdict;
+//! and that what is staged with groundwork is told of by any number of [`Reply::Working`] first.
 //!
 //! ```text
 //! laptop                                   host
 //!                                  ◀─ Hello        unasked, as soon as `push-host serve` runs
 //! [Upgrade + contents              ─▶ exec, Hello] only when push-host is older
+//! [Survey                          ─▶
+//!                                  ◀─ Survey]      what is lacking of the groundwork
 //! Stage, or Restage                ─▶              composes, compares, claims
-//!                                  ◀─ Missing | Staged | Refused
+//!                                  ◀─ Missing | Working … Staged | Refused
 //! [Pack + contents                 ─▶]
-//!                                  ◀─ Staged | Refused
+//!                                  ◀─ Working … Staged | Refused
 //! Switch                           ─▶
 //!                                  ◀─ Progress …  Verdict
 //! ```
@@ -19,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::facts::{Facts, Needs, Program};
+use crate::groundwork::{Groundwork, Work};
 use crate::journal::{Progress, Record, State, UnitState};
 use crate::manifest::{Claim, Manifest, Provenance, Slice};
 use crate::name::{AppName, GenerationId, ProjectName, TransactionId};
@@ -75,6 +79,8 @@ pub enum Request {
         /// At most so many transactions.
         limit: u32,
     },
+    /// Tell what of this groundwork the host lacks.
+    Survey(Groundwork),
     /// Send the texts of these digests that the current generation holds.
     Texts {
         /// Which.
@@ -164,6 +170,13 @@ pub enum Reply {
         /// Its latest state in the journal; `None` when the journal does not know it.
         state: Option<State>,
     },
+    /// Groundwork is under way, before anything else is staged; another reply follows.
+    Working {
+        /// What it is at. Untrusted text.
+        what: String,
+    },
+    /// What a host lacks of the groundwork that it was asked about.
+    Survey(BTreeSet<Work>),
     /// What is in effect.
     Status(Box<Status>),
     /// What happened.
@@ -252,6 +265,13 @@ pub enum Refusal {
         /// What needs it.
         needed_for: String,
     },
+    /// Groundwork could not be done. What was done of it stays.
+    Groundwork {
+        /// The piece.
+        what: String,
+        /// What the tools said. Untrusted text.
+        output: String,
+    },
     /// A real tool refused the composed result.
     Check {
         /// The command.
@@ -309,6 +329,9 @@ impl std::fmt::Display for Refusal {
             Self::Needs { app, why } => write!(f, "{app} would not start there: {why}"),
             Self::Tool { tool, needed_for } => {
                 write!(f, "{needed_for} needs {tool}, which is not installed there")
+            }
+            Self::Groundwork { what, .. } => {
+                write!(f, "{what} could not be made there; what else was, stays")
             }
             Self::Check { tool, .. } => write!(f, "`{tool}` refuses the new configuration"),
             Self::Secret { app, name, why } => {

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use push_wire::groundwork::{Hostname, PackageName};
 use push_wire::health::Probe;
 use push_wire::journal::UnitState;
 use push_wire::name::{AppName, UnitName, UserName};
@@ -142,6 +143,28 @@ pub enum Tool {
     Sysctl,
     /// Creates a system user with a group of the same name, if it is not there.
     CreateUser(UserName),
+    /// Creates a person's login, with a home and without a password, if it is not there.
+    CreateLogin(UserName),
+    /// `hostname NAME`: what the running system calls itself.
+    SetHostname(Hostname),
+    /// `locale-gen`: makes the locales that /etc/locale.gen names.
+    MakeLocales,
+    /// Makes a file of so many bytes fit for swapping; the file must not be in use.
+    MakeSwap(PathBuf, u64),
+    /// `swapon FILE`.
+    SwapOn(PathBuf),
+}
+
+/// Work of apt and dpkg. It may take minutes, and goes on to its end whatever becomes of push-host: half
+/// of it would have to be repaired by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// `dpkg --configure -a`: finishes what was cut short.
+    Finish,
+    /// `apt-get update`.
+    Refresh,
+    /// `apt-get install`, without what is merely recommended, and refusing to remove anything.
+    Install(BTreeSet<PackageName>),
 }
 
 /// Why a [`Tool`] did not do its work. The text is the tool's own and untrusted.
@@ -240,6 +263,14 @@ pub trait Clock {
 pub trait World {
     /// Runs a tool to its end, within the tool's own limit of time.
     fn run(&mut self, tool: &Tool) -> Result<(), ToolError>;
+    /// Does a job of apt's or dpkg's to its end, within its limit of time. `tell` hears every so often
+    /// what it is at; untrusted text.
+    fn work(&mut self, job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolError>;
+    /// Those of these packages that apt would know where to get.
+    fn available(
+        &self,
+        packages: &BTreeSet<PackageName>,
+    ) -> Result<BTreeSet<PackageName>, ToolError>;
     /// What systemd says of units.
     fn units(&self, units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolError>;
     /// The generation that nginx's workers serve to a new connection, as the marker says.

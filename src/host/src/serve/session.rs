@@ -12,6 +12,7 @@ use push_wire::name::{GenerationId, ProjectName, TransactionId};
 
 use super::channel::{Channel, ChannelError};
 use super::{End, Outside, transfer, watch};
+use crate::groundwork;
 use crate::layout::Layout;
 use crate::lock::{self, Lock, LockError};
 use crate::machine::Machine;
@@ -22,6 +23,9 @@ use crate::{journal, status};
 
 /// The longest history that is told at once, in transactions.
 const HISTORY_MAX: u32 = 1_000;
+
+/// The longest line that is told of work under way, in characters.
+const WORKING_CHARS_MAX: usize = 200;
 
 /// How often it is looked whether a transaction that has ended has tidied up.
 const TIDY_TRIES: u32 = 300;
@@ -201,6 +205,9 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
                 let limit = limit.min(HISTORY_MAX);
                 Reply::History(status::history(self.machine, self.layout, limit)?)
             }
+            Request::Survey(wanted) => {
+                Reply::Survey(groundwork::survey(self.machine, self.layout, &wanted)?)
+            }
             Request::Texts { digests } => {
                 Reply::Texts(status::texts(self.machine, self.layout, &digests)?)
             }
@@ -313,6 +320,7 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
     }
 
     fn finish(&mut self, mut held: Held, prepared: Prepared) -> Result<Reply, Stop> {
+        self.groundwork(&mut held, &prepared)?;
         held.holder.step = format!("checking what {} would be", prepared.project);
         held.lock.tell(self.machine, self.layout, &held.holder)?;
         let (generation, warnings) = prepared.finish(self.machine, self.layout, self.outside)?;
@@ -329,6 +337,31 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             generation,
             warnings,
         })
+    }
+
+    /// Makes what is lacking of the groundwork, and tells how it goes on. It goes on to its end when
+    /// nobody listens any more: half of an installation helps nobody.
+    fn groundwork(&mut self, held: &mut Held, prepared: &Prepared) -> Result<(), Stop> {
+        let lacking = groundwork::survey(self.machine, self.layout, &prepared.groundwork())?;
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        held.holder.step = format!("making the groundwork of {}", prepared.project);
+        held.lock.tell(self.machine, self.layout, &held.holder)?;
+        let (mut gone, channel) = (None, &mut self.channel);
+        let mut tell = |what: &str| {
+            if gone.is_none() {
+                let what = what.chars().take(WORKING_CHARS_MAX).collect();
+                gone = channel.send(&Reply::Working { what }).err();
+            }
+        };
+        groundwork::carry_out(self.machine, self.layout, &lacking, &mut tell)?;
+        if let Some(error) = gone {
+            return Err(Stop::Channel(error));
+        }
+        // What was installed is part of what the host is.
+        self.facts = self.outside.facts();
+        Ok(())
     }
 
     fn switch(&mut self, switch: Switch) -> Result<TransactionId, Stop> {

@@ -265,6 +265,7 @@ fn heed<M: Machine, W: Write>(
         | Request::Watch { .. }
         | Request::Status
         | Request::History { .. }
+        | Request::Survey(_)
         | Request::Texts { .. } => {
             return Err(ChannelError::OutOfTurn(
                 "a request while a transaction is watched",

@@ -36,6 +36,7 @@ use std::path::Path;
 
 use push_wire::digest::Digest;
 use push_wire::facts::Facts;
+use push_wire::groundwork::Groundwork;
 use push_wire::manifest::{App, Manifest, Provenance};
 use push_wire::message::{Refusal, Restage, Stage};
 use push_wire::name::{AppName, GenerationId, ProjectName, UserName};
@@ -349,6 +350,14 @@ impl Prepared {
             ("/etc/push".to_owned(), generation),
         ]
         .into()
+    }
+
+    /// What is to be made before anything else: the project's own groundwork.
+    pub fn groundwork(&self) -> Groundwork {
+        let slice = self.to.slice(&self.project);
+        slice
+            .map(|slice| slice.groundwork.clone())
+            .unwrap_or_default()
     }
 
     /// The most that a pack of what is missing can have, in bytes: zstd adds at most a few in a

@@ -23,7 +23,7 @@ pub struct Load {
     pub inodes: u64,
 }
 
-/// Refuses where a tool is missing that the slice needs.
+/// Refuses where a tool is missing that the slice needs and does not bring itself.
 pub fn tools(facts: &Facts, slice: &Slice) -> Result<(), Refusal> {
     let missing = |tool: &str, needed_for: String| {
         Err(Refusal::Tool {
@@ -31,10 +31,12 @@ pub fn tools(facts: &Facts, slice: &Slice) -> Result<(), Refusal> {
             needed_for,
         })
     };
-    if let (None, Some(app)) = (&facts.nginx, slice.sites.keys().next()) {
+    if let (None, Some(app)) = (&facts.nginx, slice.sites.keys().next())
+        && !slice.groundwork.brings("nginx")
+    {
         return missing("nginx", format!("the site of {app}"));
     }
-    if !facts.nft && slice.firewall.is_some() {
+    if !facts.nft && slice.firewall.is_some() && !slice.groundwork.brings("nft") {
         return missing("nft", "the firewall".to_owned());
     }
     Ok(())
@@ -233,6 +235,7 @@ pub(crate) mod tests {
         let firewall = Firewall {
             allow: [].into(),
             ping: Ping::Answered,
+            logins: push_wire::firewall::Logins::Unlimited,
         };
         let slice = Slice {
             firewall: Some(firewall),

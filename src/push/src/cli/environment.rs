@@ -12,7 +12,7 @@ use super::arguments::{OneHost, Pace, Target as Words, Waiting};
 use super::project::Project;
 use super::{Stop, prompt};
 use crate::event::{ExitCode, Listener};
-use crate::inventory::{self, Colours, Fleet, Host, Jump, Selector, nearest};
+use crate::inventory::{self, Colours, Fleet, Host, Jump, Login, Selector, nearest};
 use crate::name::{EnvironmentName, HostName};
 use crate::report::progress::Progress;
 use crate::report::{Complaint, Report};
@@ -130,10 +130,23 @@ impl Environment {
 
     /// Where the hosts are, as the inventory and the operator's ssh_config say.
     pub async fn targets(&self) -> Result<BTreeMap<HostName, Target>, Stop> {
-        let resolver = Resolver::new(
-            Laptop::from_environment(),
-            self.fleet.hosts.values().map(|host| wanted(host, self.way)),
-        );
+        self.targets_by(|host| host.login.clone()).await
+    }
+
+    /// Where the hosts selected are, logged in to in another way than the inventory says; machines on the way
+    /// to them are not.
+    pub async fn targets_by(
+        &self,
+        login: impl Fn(&Host) -> Login,
+    ) -> Result<BTreeMap<HostName, Target>, Stop> {
+        let asked = self.fleet.hosts.values().map(|host| {
+            let mut host = host.clone();
+            if self.hosts.contains(&host.name) {
+                host.login = login(&host);
+            }
+            wanted(&host, self.way)
+        });
+        let resolver = Resolver::new(Laptop::from_environment(), asked);
         let mut targets = BTreeMap::new();
         for host in self.selected() {
             let target = resolver

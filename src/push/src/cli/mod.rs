@@ -11,13 +11,14 @@
 //! | [`unanswered`] | hosts that did not answer a question |
 //! | [`rehearsal`] | the story that `push rehearse` tells |
 //! | [`secret`] | the verbs of `push secret` |
-//! | [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`trust`] [`ssh`] [`rehearse`] [`init`] [`completion`] | one command each |
+//! | [`bootstrap`] [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`trust`] [`ssh`] [`rehearse`] [`init`] [`completion`] | one command each |
 //!
 //! Must not print, and must not decide how a host is worked on. To add a command: a file with an
 //! arguments struct whose doc comment is its help and one `run`, a variant of [`Verb`], a line in
 //! `name::VERBS` so that no environment is called like it, and cases in `tests/cli`.
 
 pub mod arguments;
+pub mod bootstrap;
 pub mod completion;
 pub mod consent;
 pub mod deploy;
@@ -75,6 +76,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Deploy(deploy::Deploy),
+    Bootstrap(bootstrap::Bootstrap),
     Plan(plan::Plan),
     Diff(diff::Diff),
     Rollback(rollback::Back),
@@ -152,6 +154,7 @@ fn perform(cli: &Cli, report: &Report) -> Result<ExitCode, Stop> {
     let folder = folder(cli.common.directory.as_ref())?;
     match &cli.verb {
         Some(Verb::Deploy(deploy)) => deploy::run(deploy, &folder, report),
+        Some(Verb::Bootstrap(bootstrap)) => bootstrap::run(bootstrap, &folder, report),
         Some(Verb::Plan(plan)) => plan::run(plan, &folder, report),
         Some(Verb::Diff(diff)) => diff::run(diff, &folder, report),
         Some(Verb::Rollback(back)) => rollback::run(back, &folder, report),

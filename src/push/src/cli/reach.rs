@@ -1,5 +1,6 @@
 //! How a command reaches its hosts: one dialer, one listener, one interrupt for all of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Stop;
@@ -25,6 +26,7 @@ pub async fn access(
     Ok(Arc::new(Access {
         dialer: Arc::new(dialer(environment, report)),
         targets,
+        returns: BTreeMap::new(),
         programs: embedded::program,
         presence,
         listener,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use push_wire::digest::Digest;
+use push_wire::groundwork::{Groundwork, Work};
 use push_wire::journal::{Progress, State};
 use push_wire::message::{Bytes, Hello, Refusal, Reply, Request, Status, Switch, Transaction};
 use push_wire::name::{GenerationId, TransactionId};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::frames::{Reader, Writer};
 use super::pack::next_frame;
@@ -19,6 +20,9 @@ pub const STAGE_MAX: Duration = Duration::from_secs(120);
 
 /// How long a host may unpack, make durable and check what it was sent.
 pub const CHECK_MAX: Duration = Duration::from_secs(600);
+
+/// How long packages and the like may take in all before anything is staged.
+pub const WORK_MAX: Duration = Duration::from_secs(2 * 3600);
 
 /// How long a host may take for a question that changes nothing.
 pub const ANSWER_MAX: Duration = Duration::from_secs(60);
@@ -69,6 +73,15 @@ pub enum Staging {
     Refused(Box<Refusal>),
 }
 
+/// Who hears how a pack goes on.
+#[derive(Clone, Copy)]
+pub struct Ears<'a> {
+    /// Hears how many bytes of the pack have been written.
+    pub sent: &'a (dyn Fn(u64) + Sync),
+    /// Hears of groundwork; untrusted text.
+    pub working: &'a (dyn Fn(&str) + Sync),
+}
+
 /// What a host tells of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
@@ -100,22 +113,44 @@ impl Conversation {
         self.course == Course::CutShort
     }
 
-    /// Asks to compose a generation: [`Request::Stage`] or [`Request::Restage`].
-    pub async fn stage(&mut self, request: &Request) -> Result<Staging, Error> {
+    /// Asks to compose a generation: [`Request::Stage`] or [`Request::Restage`]. `working` hears of
+    /// groundwork that comes first; untrusted text.
+    pub async fn stage(
+        &mut self,
+        request: &Request,
+        working: &(dyn Fn(&str) + Sync),
+    ) -> Result<Staging, Error> {
         const DURING: &str = "comparing what it is to hold";
         self.writer.request(request, DURING).await?;
-        let reply = self.answer(DURING, STAGE_MAX).await?;
-        self.staging(reply, DURING)
+        self.staged(DURING, STAGE_MAX, working).await
     }
 
-    /// Sends a pack from `offset` on and waits for what comes of it. `sent` is told how many bytes
-    /// of the pack have been written. A host that answers before all of it was sent is listened to;
+    /// What comes of staging once the groundwork is done, which takes as long as packages take.
+    async fn staged(
+        &mut self,
+        during: &'static str,
+        limit: Duration,
+        working: &(dyn Fn(&str) + Sync),
+    ) -> Result<Staging, Error> {
+        let until = Instant::now() + WORK_MAX;
+        let mut reply = self.answer(during, limit).await?;
+        while let Reply::Working { what } = &reply {
+            if Instant::now() >= until {
+                break;
+            }
+            working(what);
+            reply = self.answer("making the groundwork", CHECK_MAX).await?;
+        }
+        self.staging(reply, during)
+    }
+
+    /// Sends a pack from `offset` on and waits for what comes of it. A host that answers before all of it was sent is listened to;
     /// then the conversation is over.
     pub async fn send(
         &mut self,
         pack: &Arc<dyn PackSource>,
         offset: u64,
-        sent: &(dyn Fn(u64) + Sync),
+        ears: Ears<'_>,
     ) -> Result<Staging, Error> {
         const DURING: &str = "taking in what it lacks";
         let (digest, bytes) = (pack.digest(), pack.bytes());
@@ -134,11 +169,11 @@ impl Conversation {
                 written = self.writer.write(frame, DURING) => written?,
             }
             at = next;
-            sent(at);
+            (ears.sent)(at);
         }
         self.course = Course::Open;
-        let reply = self.answer("checking what it has got", CHECK_MAX).await?;
-        self.staging(reply, DURING)
+        self.staged("checking what it has got", CHECK_MAX, ears.working)
+            .await
     }
 
     /// Tells the host to switch; then it is [`Self::told`] what happens.
@@ -210,6 +245,18 @@ impl Conversation {
             .await?;
         match self.answer(DURING, ANSWER_MAX).await? {
             Reply::History(transactions) => Ok(transactions),
+            other => Err(self.unexpected(DURING, &other)),
+        }
+    }
+
+    /// What the host lacks of a groundwork.
+    pub async fn survey(&mut self, wanted: Groundwork) -> Result<BTreeSet<Work>, Error> {
+        const DURING: &str = "telling what it lacks";
+        self.writer
+            .request(&Request::Survey(wanted), DURING)
+            .await?;
+        match self.answer(DURING, ANSWER_MAX).await? {
+            Reply::Survey(lacking) => Ok(lacking),
             other => Err(self.unexpected(DURING, &other)),
         }
     }
@@ -287,6 +334,8 @@ pub(super) fn kind(reply: &Reply) -> &'static str {
         Reply::Hello(_) => "a greeting",
         Reply::Missing { .. } => "what it lacks",
         Reply::Staged { .. } => "a staged generation",
+        Reply::Working { .. } => "work under way",
+        Reply::Survey(_) => "what it lacks of the groundwork",
         Reply::Refused(_) => "a refusal",
         Reply::Progress(_) => "progress",
         Reply::Verdict { .. } => "a verdict",

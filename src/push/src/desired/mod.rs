@@ -11,6 +11,7 @@ mod files;
 mod hardening;
 mod locations;
 mod making;
+mod member;
 mod secrets;
 mod sites;
 mod units;
@@ -35,6 +36,7 @@ use push_wire::tree::Tree;
 
 pub use error::DesiredError;
 use making::Making;
+pub use member::{MemberInput, groundwork_of, member};
 pub use secrets::named as secrets_named;
 pub use vault::{Opened, Vault, VaultError};
 

@@ -143,9 +143,10 @@ fn of_refusal(refusal: &Refusal) -> ExitCode {
     match refusal {
         Refusal::Locked(_) => ExitCode::Locked,
         Refusal::Secret { .. } => ExitCode::Secrets,
-        Refusal::Protocol { .. } | Refusal::Host { .. } | Refusal::Corrupt { .. } => {
-            ExitCode::NotStarted
-        }
+        Refusal::Protocol { .. }
+        | Refusal::Host { .. }
+        | Refusal::Groundwork { .. }
+        | Refusal::Corrupt { .. } => ExitCode::NotStarted,
         Refusal::Stale { .. }
         | Refusal::Claimed(_)
         | Refusal::Occupied(_)

@@ -86,6 +86,8 @@ pub enum Verb {
     Plan,
     /// An earlier generation is brought back.
     Rollback,
+    /// Fresh machines are made into hosts.
+    Bootstrap,
 }
 
 /// Why no further host is switched.

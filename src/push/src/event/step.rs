@@ -58,6 +58,11 @@ pub enum Step {
         /// Whose push it is.
         whose: Whose,
     },
+    /// The host makes groundwork: packages, logins, names. It stays when the rest is taken back.
+    Working {
+        /// What it is at. Untrusted text.
+        what: String,
+    },
     /// The host has compared what it holds with what it is to hold.
     Staging {
         /// The bytes that it lacks, packed.

@@ -60,6 +60,7 @@ impl Firewall {
                     .map(|allow| allow.rule.clone())
                     .collect(),
                 ping: self.ping,
+                logins: push_wire::firewall::Logins::Unlimited,
             })
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    App, Files, Firewall, HostAddress, HostKey, ListenStream, Readers, Selector, SelectorError,
+    App, Bootstrap, Files, Firewall, HostAddress, HostKey, ListenStream, Readers, Selector,
+    SelectorError,
 };
 use crate::name::{
     AppName, EnvironmentName, HostName, LoginName, ProjectName, ReleaseId, TagName, VarName,
@@ -37,6 +38,8 @@ pub struct Fleet {
     pub apps: BTreeMap<AppName, App>,
     /// The firewall, if this project declares one.
     pub firewall: Option<Firewall>,
+    /// What a fresh machine is made into, if this environment says so.
+    pub bootstrap: Option<Bootstrap>,
     /// Other files on hosts.
     pub files: Files,
     /// How a push goes through the fleet.

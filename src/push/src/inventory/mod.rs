@@ -9,6 +9,7 @@
 
 mod address;
 mod app;
+mod bootstrap;
 mod document;
 mod files;
 mod firewall;
@@ -32,6 +33,9 @@ mod web;
 
 pub use address::{AddressError, HostAddress, HostKey, TcpTarget};
 pub use app::{App, Build, OwnUnit, SecretForm, Start};
+pub use bootstrap::{
+    Bootstrap, BootstrapError, Care, LoginKey, PARAMETERS, ParameterName, ParameterValue,
+};
 pub use document::{CHAIN_MAX, FILE_BYTES_MAX, FILES_MAX};
 pub use files::{FileContent, Files, ManagedFile, OnChange};
 pub use firewall::{Allow, Firewall, SERVICES};

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use push_wire::digest::Digest;
-use push_wire::firewall::{Firewall, Ping, Rule};
+use push_wire::firewall::{Firewall, Logins, Ping, Rule};
+use push_wire::groundwork::{PackageName, Work};
 use push_wire::manifest::{App, Manifest, Secret, Slice};
 use serde::Serialize;
 
@@ -121,6 +122,8 @@ pub struct FirewallChange {
     pub removed: BTreeSet<Rule>,
     /// Whether pings are answered, where that changes.
     pub ping: Option<Change<Ping>>,
+    /// Whether newcomers at the operator's ports are slowed down, where that changes.
+    pub logins: Option<Change<Logins>>,
 }
 
 impl FirewallChange {
@@ -139,6 +142,10 @@ impl FirewallChange {
             from: from.map(|firewall| firewall.ping),
             to: to.map(|firewall| firewall.ping),
         };
+        let logins = Change {
+            from: from.map(|firewall| firewall.logins),
+            to: to.map(|firewall| firewall.logins),
+        };
         Some(Self {
             declared: Change {
                 from: from.map(|firewall| firewall.allow.len()),
@@ -147,6 +154,8 @@ impl FirewallChange {
             added: new.difference(&old).cloned().collect(),
             removed: old.difference(&new).cloned().collect(),
             ping: (ping.from != ping.to).then_some(ping),
+            logins: (logins.from.unwrap_or_default() != logins.to.unwrap_or_default())
+                .then_some(logins),
         })
     }
 }
@@ -164,6 +173,10 @@ pub enum ForwardOnly {
         /// The folder below `/srv/<app>/shared`.
         folder: TreePath,
     },
+    /// Packages are installed.
+    Packages(BTreeSet<PackageName>),
+    /// Another piece of groundwork is made.
+    Groundwork(Work),
 }
 
 impl fmt::Display for ForwardOnly {
@@ -173,6 +186,12 @@ impl fmt::Display for ForwardOnly {
             Self::Shared { app, folder } => {
                 write!(f, "/srv/{app}/shared/{folder} is created unless it exists")
             }
+            Self::Packages(names) => {
+                let names: Vec<&str> = names.iter().map(PackageName::as_str).collect();
+                let verb = if names.len() == 1 { "is" } else { "are" };
+                write!(f, "{} {verb} installed", names.join(", "))
+            }
+            Self::Groundwork(work) => write!(f, "{work}"),
         }
     }
 }
@@ -287,6 +306,28 @@ pub(super) fn secrets(
         })
         .filter(|(_, files)| !files.is_empty())
         .collect()
+}
+
+/// What is lacking, as it stays: the packages in one line.
+pub(super) fn groundwork(lacking: &BTreeSet<Work>) -> Vec<ForwardOnly> {
+    let mut packages = BTreeSet::new();
+    let mut all = Vec::new();
+    for work in lacking {
+        match work {
+            Work::Package(name) => {
+                packages.insert(name.clone());
+            }
+            Work::Login(_)
+            | Work::Hostname(_)
+            | Work::TimeZone(_)
+            | Work::Locale(_)
+            | Work::Swap(_) => all.push(ForwardOnly::Groundwork(work.clone())),
+        }
+    }
+    if !packages.is_empty() {
+        all.insert(0, ForwardOnly::Packages(packages));
+    }
+    all
 }
 
 pub(super) fn forward_only(from: &Manifest, new: &Slice) -> Vec<ForwardOnly> {

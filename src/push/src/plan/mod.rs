@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use push_wire::digest::Digest;
 use push_wire::effect::{self, Effect, Risk};
+use push_wire::groundwork::Work;
 use push_wire::manifest::{App, File, Manifest, Placed, Provenance, Secret, Slice, Text, Unit};
 use push_wire::message::Hello;
 use serde::Serialize;
@@ -78,6 +79,8 @@ pub struct HostPlan {
     pub files: BTreeMap<HostPath, Change<File>>,
     /// Secrets, by app and file.
     pub secrets: BTreeMap<AppName, BTreeMap<FileName, Change<Secret>>>,
+    /// What is made before the switch, since the host lacks it.
+    pub groundwork: BTreeSet<Work>,
     /// TCP ports of sshd that the firewall has to let in from now on.
     pub ways_in: BTreeSet<u16>,
     /// What will be run, in order.
@@ -118,6 +121,7 @@ impl HostPlan {
             firewall: FirewallChange::between(old.firewall.as_ref(), new.firewall.as_ref()),
             files: change::changes(&old.files, &new.files, PartialEq::eq),
             secrets: change::secrets(&old.secrets, &new.secrets),
+            groundwork: BTreeSet::new(),
             ways_in,
             effects: effect::effects(from, &to),
             risks: effect::risks(from, &to),
@@ -131,6 +135,17 @@ impl HostPlan {
         plan
     }
 
+    /// The same, on a host that lacks something of its groundwork.
+    pub fn on_groundwork(self, lacking: &BTreeSet<Work>) -> Self {
+        let mut forward_only = self.forward_only;
+        forward_only.extend(change::groundwork(lacking));
+        Self {
+            groundwork: lacking.clone(),
+            forward_only,
+            ..self
+        }
+    }
+
     /// Whether there is nothing to do: the host declares all this already.
     pub fn is_empty(&self) -> bool {
         self.releases.is_empty()
@@ -141,6 +156,7 @@ impl HostPlan {
             && self.files.is_empty()
             && self.secrets.is_empty()
             && self.ways_in.is_empty()
+            && self.groundwork.is_empty()
     }
 
     /// Whether the host would refuse it.

@@ -216,13 +216,16 @@ fn runs_on(needed: &str, found: &str) -> bool {
 }
 
 fn tools(facts: &Facts, desired: &Desired, all: &mut Vec<Refusal>) {
-    if let (Some(app), None) = (desired.slice.sites.keys().next(), &facts.nginx) {
+    let brings = |program: &str| desired.slice.groundwork.brings(program);
+    if let (Some(app), None) = (desired.slice.sites.keys().next(), &facts.nginx)
+        && !brings("nginx")
+    {
         all.push(Refusal::Tool {
             tool: "nginx",
             needed_for: format!("the site of {app}"),
         });
     }
-    if desired.slice.firewall.is_some() && !facts.nft {
+    if desired.slice.firewall.is_some() && !facts.nft && !brings("nft") {
         all.push(Refusal::Tool {
             tool: "nft",
             needed_for: "the firewall".to_owned(),

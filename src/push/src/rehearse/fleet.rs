@@ -16,7 +16,7 @@ use super::keys::{self, Access};
 use super::network::{self, HOSTS_MAX, Subnet};
 use super::place::Place;
 use super::record::{FLEETS_MAX, FleetFolder, FleetNumber, FleetRecord, HostRecord, Keep};
-use super::suite::Suite;
+use super::suite::{Furnishing, Suite};
 use super::sweep;
 use crate::name::HostName;
 
@@ -33,6 +33,8 @@ pub struct HostSpec {
     pub name: String,
     /// The Debian that it runs.
     pub suite: Suite,
+    /// What is installed on it.
+    pub furnishing: Furnishing,
     /// What it writes to.
     pub disk: Disk,
     /// Who may log in.
@@ -45,8 +47,18 @@ impl HostSpec {
         Self {
             name: name.into(),
             suite: Suite::Bookworm,
+            furnishing: Furnishing::Furnished,
             disk: Disk::Overlay,
             access: Access::Sudo,
+        }
+    }
+
+    /// A Debian 12 host as a provider hands it over: sshd alone, root by password.
+    pub fn fresh(name: impl Into<String>) -> Self {
+        Self {
+            furnishing: Furnishing::Fresh,
+            access: Access::Password,
+            ..Self::named(name)
         }
     }
 
@@ -200,7 +212,7 @@ impl Fleet {
 
     fn boot_hosts(
         &self,
-        images: &[(Suite, Image)],
+        images: &[Image],
         tell: &(dyn Fn(Milestone) + Sync),
     ) -> Result<Vec<RehearsalHost>, Error> {
         let waiting = Mutex::new(self.record.hosts.iter());
@@ -236,19 +248,16 @@ impl Fleet {
         Ok(hosts)
     }
 
-    fn boot_host(
-        &self,
-        record: &HostRecord,
-        images: &[(Suite, Image)],
-    ) -> Result<RehearsalHost, Error> {
-        let image = images.iter().find(|(suite, _)| *suite == record.suite);
+    fn boot_host(&self, record: &HostRecord, images: &[Image]) -> Result<RehearsalHost, Error> {
+        let kind = (record.suite, record.furnishing);
+        let image = images.iter().find(|image| image.kind == kind);
         let image = image.ok_or_else(|| Error::UnknownSuite {
             found: record.suite.to_string(),
         })?;
         let blueprint = Blueprint {
             fleet: self.record.number,
             subnet: self.record.subnet,
-            image: image.1.root.clone(),
+            image: image.root.clone(),
             folder: self.folder.host(record.index),
         };
         let host = RehearsalHost::make(record.clone(), blueprint)?;
@@ -298,20 +307,24 @@ fn images(
     place: &Place,
     specs: &[HostSpec],
     tell: &(dyn Fn(Milestone) + Sync),
-) -> Result<Vec<(Suite, Image)>, Error> {
-    let suites: BTreeSet<Suite> = specs.iter().map(|spec| spec.suite).collect();
-    suites
+) -> Result<Vec<Image>, Error> {
+    let kinds: BTreeSet<_> = specs
+        .iter()
+        .map(|spec| (spec.suite, spec.furnishing))
+        .collect();
+    kinds
         .into_iter()
-        .map(|suite| {
+        .map(|kind| {
+            let suite = kind.0;
             let begun = std::cell::Cell::new(None);
-            let image = image::ensure(place, suite, &|| {
+            let image = image::ensure(place, kind, &|| {
                 begun.set(Some(Instant::now()));
                 tell(Milestone::MakingImage(suite));
             })?;
             if let Some(begun) = begun.get() {
                 tell(Milestone::ImageMade(suite, begun.elapsed()));
             }
-            Ok((suite, image))
+            Ok(image)
         })
         .collect()
 }
@@ -335,6 +348,7 @@ fn records(specs: &[HostSpec], subnet: Subnet, folder: &FleetFolder) -> Vec<Host
             name: spec.name.clone(),
             index,
             suite: spec.suite,
+            furnishing: spec.furnishing,
             disk: spec.disk,
             access: spec.access,
             address: subnet.host(index),

@@ -17,8 +17,9 @@ use super::error::{Error, IoExt};
 use super::keys::OPERATOR_USER;
 use super::mirror::{self, Mirrors};
 use super::mounts::remove;
+use super::offline;
 use super::place::Place;
-use super::suite::Suite;
+use super::suite::{Furnishing, Suite};
 use super::tool::Tool;
 
 /// Raised whenever [`finish`] changes, so that images made before are not used.
@@ -43,6 +44,25 @@ const PACKAGES: [&str; 15] = [
     "systemd-sysv",
 ];
 
+/// What a provider's image has at the least.
+const FRESH_PACKAGES: [&str; 7] = [
+    "dbus",
+    "iproute2",
+    "libpam-systemd",
+    "openssh-server",
+    "procps",
+    "systemd",
+    "systemd-sysv",
+];
+
+/// What is installed on a host of this furnishing.
+fn packages(furnishing: Furnishing) -> &'static [&'static str] {
+    match furnishing {
+        Furnishing::Furnished => &PACKAGES,
+        Furnishing::Fresh => &FRESH_PACKAGES,
+    }
+}
+
 /// How long mmdebstrap may take. It takes 20 s with a near mirror.
 const BUILD_WITHIN: Duration = Duration::from_secs(15 * 60);
 
@@ -55,16 +75,21 @@ const LOCK_POLL: Duration = Duration::from_millis(200);
 /// A root file system that hosts may be laid over.
 #[derive(Debug, Clone)]
 pub(super) struct Image {
+    pub kind: (Suite, Furnishing),
     pub root: PathBuf,
 }
 
 /// Returns the suite's image, making it when it is not there. `begun` is called before the work
 /// that takes long.
-pub(super) fn ensure(place: &Place, suite: Suite, begun: &dyn Fn()) -> Result<Image, Error> {
-    let recipe = Recipe::of(suite);
+pub(super) fn ensure(
+    place: &Place,
+    kind: (Suite, Furnishing),
+    begun: &dyn Fn(),
+) -> Result<Image, Error> {
+    let recipe = Recipe::of(kind);
     let root = place.images().join(&recipe.name);
     if root.exists() {
-        return Ok(Image { root });
+        return Ok(Image { kind, root });
     }
     fs::DirBuilder::new()
         .recursive(true)
@@ -77,22 +102,34 @@ pub(super) fn ensure(place: &Place, suite: Suite, begun: &dyn Fn()) -> Result<Im
         begun();
         recipe.make(&root)?;
     }
-    Ok(Image { root })
+    Ok(Image { kind, root })
 }
 
 struct Recipe {
     suite: Suite,
+    furnishing: Furnishing,
     /// The folder's name: the suite and a digest of all that decides the content.
     name: String,
 }
 
 impl Recipe {
-    fn of(suite: Suite) -> Self {
-        let decides = format!("{RECIPE}\n{suite}\n{}", PACKAGES.join("\n"));
+    fn of((suite, furnishing): (Suite, Furnishing)) -> Self {
+        let packages = packages(furnishing).join("\n");
+        let (decides, word) = match furnishing {
+            Furnishing::Furnished => (format!("{RECIPE}\n{suite}\n{packages}"), ""),
+            Furnishing::Fresh => {
+                let offered = offline::FETCH;
+                (
+                    format!("{RECIPE}\n{suite}\n{packages}\n\n{offered}"),
+                    "fresh-",
+                )
+            }
+        };
         let short = Digest::of(decides).short();
         Self {
             suite,
-            name: format!("{suite}-{short}"),
+            furnishing,
+            name: format!("{suite}-{word}{short}"),
         }
     }
 
@@ -105,7 +142,7 @@ impl Recipe {
         remove(&unfinished)?;
         let made = self
             .bootstrap(&unfinished)
-            .and_then(|()| finish(&unfinished))
+            .and_then(|()| finish(&unfinished, self.furnishing))
             .and_then(|()| fs::rename(&unfinished, root).doing("moving the image to", root));
         if made.is_err() {
             // The first error is the one to tell; the next run removes what this cannot.
@@ -141,8 +178,12 @@ impl Recipe {
         let options = tempfile_of_fetching(root)?;
         let made = Tool::named("mmdebstrap")
             .args(["--mode=root", "--variant=minbase", "--format=directory"])
-            .arg(format!("--include={}", PACKAGES.join(",")))
+            .arg(format!("--include={}", packages(self.furnishing).join(",")))
             .arg(format!("--aptopt={}", options.display()))
+            .args(match self.furnishing {
+                Furnishing::Furnished => Vec::new(),
+                Furnishing::Fresh => vec![format!("--customize-hook={}", offline::FETCH)],
+            })
             .arg(self.suite.as_str())
             .arg(root)
             .args(Mirrors::of_this_machine().lines(self.suite))
@@ -163,7 +204,7 @@ impl Recipe {
 }
 
 /// Takes out what each host must have of its own, and what says where the packages came from.
-fn finish(root: &Path) -> Result<(), Error> {
+fn finish(root: &Path, furnishing: Furnishing) -> Result<(), Error> {
     for own in ["rsa", "ecdsa", "ed25519"] {
         let key = root.join(format!("etc/ssh/ssh_host_{own}_key"));
         remove(&key.with_extension("pub"))?;
@@ -180,6 +221,9 @@ fn finish(root: &Path) -> Result<(), Error> {
     let machine_id = root.join("etc/machine-id");
     // Empty rather than absent: absent would mean a first boot, which resets what is enabled.
     fs::write(&machine_id, "").doing("emptying", &machine_id)?;
+    if furnishing == Furnishing::Fresh {
+        return offline::index(root);
+    }
     Tool::named("chroot")
         .arg(root)
         .args([
@@ -237,16 +281,24 @@ mod tests {
 
     #[test]
     fn suites_do_not_share_an_image_and_a_suite_keeps_its_own() {
-        let names = Suite::ALL.map(|suite| Recipe::of(suite).name);
+        let names = Suite::ALL.map(|suite| Recipe::of((suite, Furnishing::Furnished)).name);
         assert_ne!(names[0], names[1]);
-        assert_eq!(names[0], Recipe::of(Suite::Bookworm).name);
+        assert_eq!(
+            names[0],
+            Recipe::of((Suite::Bookworm, Furnishing::Furnished)).name
+        );
         assert!(names[0].starts_with("bookworm-"));
+        let fresh = Recipe::of((Suite::Bookworm, Furnishing::Fresh)).name;
+        assert!(
+            fresh != names[0] && fresh.starts_with("bookworm-fresh-"),
+            "{fresh}"
+        );
     }
 
     #[test]
     fn what_a_killed_run_left_is_removed_and_a_finished_image_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let recipe = Recipe::of(Suite::Trixie);
+        let recipe = Recipe::of((Suite::Trixie, Furnishing::Furnished));
         let left = dir.path().join(format!(".{}.7.unfinished", recipe.name));
         let options = dir.path().join(format!(".{}.7.apt-options", recipe.name));
         let others = dir.path().join(".bookworm-0.7.unfinished");
@@ -266,9 +318,14 @@ mod tests {
     fn an_image_that_is_there_is_not_made_again() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::at(dir.path(), dir.path());
-        let root = dir.path().join(Recipe::of(Suite::Trixie).name);
+        let root = dir
+            .path()
+            .join(Recipe::of((Suite::Trixie, Furnishing::Furnished)).name);
         fs::create_dir(&root).unwrap();
-        let image = ensure(&place, Suite::Trixie, &|| panic!("began to make it")).unwrap();
+        let image = ensure(&place, (Suite::Trixie, Furnishing::Furnished), &|| {
+            panic!("began to make it")
+        })
+        .unwrap();
         assert_eq!(image.root, root);
     }
 }

@@ -22,20 +22,28 @@ pub enum Access {
     Root,
     /// `deploy`, by key, who may run anything through `sudo -n`.
     Sudo,
+    /// `root`, by [`ROOT_PASSWORD`] alone, as a provider's mail says it.
+    Password,
 }
+
+/// The password of [`Access::Password`]. Anybody may know it: the hosts are on a bridge of this machine alone.
+pub const ROOT_PASSWORD: &str = "from-the-providers-mail";
+
+/// What a provider's image tells sshd, where cloud-init writes it.
+const PASSWORD_LOGIN: &str = "PermitRootLogin yes\nPasswordAuthentication yes\n";
 
 impl Access {
     /// The user to log in as.
     pub fn user(self) -> &'static str {
         match self {
-            Self::Root => "root",
+            Self::Root | Self::Password => "root",
             Self::Sudo => OPERATOR_USER,
         }
     }
 
     fn home(self) -> &'static str {
         match self {
-            Self::Root => "root",
+            Self::Root | Self::Password => "root",
             Self::Sudo => "home/deploy",
         }
     }
@@ -43,7 +51,7 @@ impl Access {
     /// The line of sudoers(5) that this access needs.
     fn rule(self) -> Option<String> {
         match self {
-            Self::Root => None,
+            Self::Root | Self::Password => None,
             Self::Sudo => Some(format!("{OPERATOR_USER} ALL=(ALL:ALL) NOPASSWD: ALL\n")),
         }
     }
@@ -70,6 +78,9 @@ pub(super) fn public_line(path: &Path) -> Result<String, Error> {
 
 /// Lets the operator's key in at a root file system that nobody runs yet.
 pub(super) fn authorize(root: &Path, access: Access, key: &str) -> Result<(), Error> {
+    if access == Access::Password {
+        return let_in_by_password(root);
+    }
     let home = root.join(access.home());
     let owner = fs::metadata(&home).doing("looking at", &home)?;
     let folder = home.join(".ssh");
@@ -91,6 +102,16 @@ pub(super) fn authorize(root: &Path, access: Access, key: &str) -> Result<(), Er
         Some(rule) => write_with_mode(&root.join("etc/sudoers.d/rehearsal"), &rule, 0o440),
         None => Ok(()),
     }
+}
+
+fn let_in_by_password(root: &Path) -> Result<(), Error> {
+    Tool::named("chroot")
+        .arg(root)
+        .arg("chpasswd")
+        .input(format!("root:{ROOT_PASSWORD}\n"))
+        .succeed()?;
+    let file = root.join("etc/ssh/sshd_config.d/50-cloud-init.conf");
+    write_with_mode(&file, PASSWORD_LOGIN, 0o600)
 }
 
 fn write_with_mode(path: &Path, text: &str, mode: u32) -> Result<(), Error> {

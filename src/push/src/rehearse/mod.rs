@@ -10,6 +10,7 @@
 //! ```text
 //! prerequisites  is this machine able to?          what is missing, and its installation
 //! image          one root file system a suite      made once by mmdebstrap, cached
+//!   offline      packages that a fresh host can install from itself
 //! record         what a fleet is made of           written first, read by `sweep`
 //! fleet          many hosts: boot, take down       the guard that cleans up
 //! host           one host: run, cut, boot again    what tests hold
@@ -35,6 +36,7 @@ mod keys;
 mod mirror;
 mod mounts;
 mod network;
+mod offline;
 mod place;
 mod prerequisites;
 mod record;
@@ -46,10 +48,10 @@ pub use disk::{Disk, Filesystem};
 pub use error::Error;
 pub use fleet::{Fleet, HostSpec, Milestone};
 pub use host::{Blackhole, RehearsalHost};
-pub use keys::Access;
+pub use keys::{Access, ROOT_PASSWORD};
 pub use place::Place;
 pub use prerequisites::{Package, Prerequisites};
 pub use record::{FleetNumber, FleetRecord, HostRecord};
-pub use suite::Suite;
+pub use suite::{Furnishing, Suite};
 pub use sweep::{Swept, fleets, take_down, take_down_all};
 pub use tool::Finished;

@@ -16,7 +16,7 @@ use super::disk::Disk;
 use super::error::{Error, IoExt};
 use super::keys::Access;
 use super::network::Subnet;
-use super::suite::Suite;
+use super::suite::{Furnishing, Suite};
 
 /// How many fleets there can be on one machine at once.
 pub(super) const FLEETS_MAX: u16 = 64;
@@ -81,6 +81,9 @@ pub struct HostRecord {
     pub(super) index: u8,
     /// The Debian that it runs.
     pub suite: Suite,
+    /// What is installed on it.
+    #[serde(default)]
+    pub furnishing: Furnishing,
     /// What its disk is made of.
     pub disk: Disk,
     /// Who may log in, and how they become root.
@@ -226,6 +229,7 @@ mod tests {
             name: "web1".to_owned(),
             index: 0,
             suite: Suite::Trixie,
+            furnishing: Furnishing::Fresh,
             disk: Disk::Loop {
                 filesystem: Filesystem::Ext4,
                 size_mib: 256,

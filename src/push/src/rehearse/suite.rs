@@ -17,6 +17,20 @@ pub enum Suite {
     Trixie,
 }
 
+/// What is installed on a rehearsal host before anything is done to it.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Furnishing {
+    /// All that what is pushed may need.
+    #[default]
+    Furnished,
+    /// What a provider hands over: sshd, and nothing else. The packages that a bootstrap may want lie on the
+    /// host as a package source of its own, since rehearsal hosts reach no network.
+    Fresh,
+}
+
 impl Suite {
     /// Every suite, oldest first.
     pub const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use push_wire::effect::Effect;
-use push_wire::firewall::Ping;
+use push_wire::firewall::{LOGINS_PER_MINUTE, Logins, Ping};
 use push_wire::manifest::{File, Secret, Unit};
 
 use super::style::{BAD, CHANGED, GOOD, HELP, QUIET, RISKY, TITLE, paint};
@@ -138,7 +138,14 @@ fn firewall(table: &mut Table, plan: &HostPlan) {
                 Ping::Answered => "pings answered".to_owned(),
                 Ping::Dropped => "pings dropped".to_owned(),
             });
-        let rules: Vec<String> = removed.chain(added).chain(ping).collect();
+        let logins = change
+            .logins
+            .as_ref()
+            .map(|logins| match logins.to.unwrap_or_default() {
+                Logins::Limited => format!("at most {LOGINS_PER_MINUTE} logins a minute each"),
+                Logins::Unlimited => "logins unlimited".to_owned(),
+            });
+        let rules: Vec<String> = removed.chain(added).chain(ping).chain(logins).collect();
         row(table, &change.declared, ["firewall", ""], rules.join("  "));
     }
     for port in &plan.ways_in {
@@ -390,6 +397,7 @@ mod tests {
             firewall: None,
             files: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            groundwork: BTreeSet::new(),
             ways_in: BTreeSet::new(),
             effects: Vec::new(),
             risks: BTreeSet::new(),
@@ -437,6 +445,7 @@ mod tests {
             added: BTreeSet::from([a_rule(443)]),
             removed: BTreeSet::from([a_rule(80)]),
             ping: None,
+            logins: None,
         };
         HostPlan {
             releases: BTreeMap::from([(

@@ -70,6 +70,11 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             "build it for that host, or install there what it needs",
         ),
         Refusal::Tool { .. } => Words::new(cause, "install it on the host; then push again"),
+        Refusal::Groundwork { output, .. } => Words::new(
+            cause,
+            "put right what it names, then run the same again: it goes on where it stopped",
+        )
+        .with("it says", foreign::lines(output)),
         Refusal::Check { output, .. } => Words::new(
             cause,
             format!("`push diff {at}` shows what would change there"),
@@ -190,6 +195,10 @@ mod tests {
                 tool: "nginx".into(),
                 needed_for: "the site of api".into(),
             },
+            Refusal::Groundwork {
+                what: evil(),
+                output: evil(),
+            },
             Refusal::Check {
                 tool: "nginx -t".into(),
                 output: format!("line 1\nline 2 {}\n", evil()),
@@ -265,6 +274,9 @@ mod tests {
         the site of api needs nginx, which is not installed there
           []
           install it on the host; then push again
+        x\x1b[31m could not be made there; what else was, stays
+          [("it says", ["x\\x1b[31m"])]
+          put right what it names, then run the same again: it goes on where it stopped
         `nginx -t` refuses the new configuration
           [("it says", ["line 1", "line 2 x\\x1b[31m"])]
           `push diff prod -l web1` shows what would change there

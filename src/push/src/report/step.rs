@@ -36,6 +36,7 @@ pub fn doing(step: &Step) -> String {
         Step::Greeted { generation, .. } => greeted(*generation),
         Step::Planned(summary) => planned(summary),
         Step::Waiting { holder, whose } => waiting(holder, *whose),
+        Step::Working { what } => format!("groundwork: {}", foreign::line(what)),
         Step::Staging { bytes, held } => staging(*bytes, *held),
         Step::Sent { sent, bytes } => sending(*sent, *bytes),
         Step::Checked { generation, .. } => {
@@ -132,6 +133,7 @@ pub fn is_news(step: &Step) -> bool {
         | Step::Upgrading { .. }
         | Step::Looking { .. }
         | Step::Waiting { .. }
+        | Step::Working { .. }
         | Step::Checked { .. }
         | Step::Switching { .. }
         | Step::Running { .. }

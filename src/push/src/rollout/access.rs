@@ -19,6 +19,9 @@ pub struct Access {
     pub dialer: Arc<dyn Dialer>,
     /// The hosts of this push, and where they are.
     pub targets: BTreeMap<HostName, Target>,
+    /// Where the operator comes in again, for hosts whose switch makes that another way than the first:
+    /// another login, mostly. It is also tried where the first way's login is refused.
+    pub returns: BTreeMap<HostName, Target>,
     /// The programs that this build carries; mostly [`crate::embedded::program`].
     pub programs: Programs,
     /// What may be done about a push-host that is missing or another one.

@@ -1,5 +1,6 @@
 //! One host of a push: its connection, the conversation on it, and how it is called again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Contact {
     pub access: Arc<Access>,
     pub conversation: Conversation,
     connection: Box<dyn Connection>,
+    /// The way that it was reached by.
+    target: Target,
 }
 
 /// A connection and the conversation on it.
@@ -33,6 +36,8 @@ pub struct Call {
 pub struct Whereabouts {
     pub host: HostName,
     pub target: Target,
+    /// Where the operator comes in again, if that is another way.
+    pub returns: Option<Target>,
     /// The key that it proved to hold when it was first called in this push.
     pub key: HostKey,
 }
@@ -49,12 +54,13 @@ impl Contact {
             return Err(failed(no_target(&host)));
         };
         access.tell(&host, Step::Connecting);
-        let dialled = dial(&access, target, Route::Shared).await;
-        let connection = dialled.map_err(|error| unreachable(&error.into()))?;
+        let returns = access.returns.get(&host);
+        let dialled = dial_either(&access, (target, returns), Route::Shared).await;
+        let (connection, target) = dialled.map_err(|error| unreachable(&error.into()))?;
         access.tell(&host, Step::Connected { took_ms: ms(began) });
         let called = Instant::now();
-        let presence = (access.presence, permit);
-        let opened = open(&access, &host, connection.as_ref(), presence).await;
+        let opening = (&host, target.user.as_str(), access.presence);
+        let opened = open(&access, opening, connection.as_ref(), permit).await;
         match opened {
             Ok(conversation) => {
                 let generation = conversation.hello().manifest.generation;
@@ -66,11 +72,13 @@ impl Contact {
                         generation,
                     },
                 );
+                let target = target.clone();
                 Ok(Self {
                     host,
                     access,
                     conversation,
                     connection,
+                    target,
                 })
             }
             Err(error) => {
@@ -81,33 +89,38 @@ impl Contact {
     }
 
     /// Where the host is, for calling it again.
-    pub fn whereabouts(&self) -> Option<Whereabouts> {
-        Some(Whereabouts {
+    pub fn whereabouts(&self) -> Whereabouts {
+        Whereabouts {
             host: self.host.clone(),
-            target: self.access.targets.get(&self.host)?.clone(),
+            target: self.target.clone(),
+            returns: self.access.returns.get(&self.host).cloned(),
             key: self.connection.server_key().key.clone(),
-        })
+        }
     }
 
     /// What is known of the host without its past.
     pub fn known(&self) -> Known {
         Known {
             host: self.host.clone(),
-            way_in: self
-                .access
-                .targets
-                .get(&self.host)
-                .map_or(22, |target| target.port),
+            way_in: self.target.port,
             hello: self.conversation.hello().clone(),
             history: Vec::new(),
+            lacking: BTreeSet::new(),
+        }
+    }
+
+    /// Tells of the host's groundwork, as long as it is made.
+    pub fn working(&self) -> impl Fn(&str) + Sync + use<> {
+        let (access, host) = (Arc::clone(&self.access), self.host.clone());
+        move |what| {
+            let what = what.to_owned();
+            access.tell(&host, Step::Working { what });
         }
     }
 
     /// Replaces a connection that was lost.
     pub async fn renew(&mut self) -> Result<(), Error> {
-        let Some(whereabouts) = self.whereabouts() else {
-            return Ok(());
-        };
+        let whereabouts = self.whereabouts();
         let call = call_again(&self.access, &whereabouts, Route::Shared).await?;
         self.conversation = call.conversation;
         let old = std::mem::replace(&mut self.connection, call.connection);
@@ -128,7 +141,8 @@ pub async fn call_again(
     whereabouts: &Whereabouts,
     route: Route,
 ) -> Result<Call, Error> {
-    let connection = dial(access, &whereabouts.target, route).await?;
+    let ways = (&whereabouts.target, whereabouts.returns.as_ref());
+    let (connection, target) = dial_either(access, ways, route).await?;
     if connection.server_key().key != whereabouts.key {
         let error = transport::Error::HostKeyChanged {
             host: whereabouts.host.to_string(),
@@ -138,13 +152,9 @@ pub async fn call_again(
         hang_up(access, connection).await;
         return Err(error.into());
     }
-    let opened = open(
-        access,
-        &whereabouts.host,
-        connection.as_ref(),
-        (Presence::AsFound, &|| Box::pin(async { Ok(()) })),
-    )
-    .await;
+    let opening = (&whereabouts.host, target.user.as_str(), Presence::AsFound);
+    let permit: Permit<'_> = &|| Box::pin(async { Ok(()) });
+    let opened = open(access, opening, connection.as_ref(), permit).await;
     match opened {
         Ok(conversation) => Ok(Call {
             connection,
@@ -157,11 +167,38 @@ pub async fn call_again(
     }
 }
 
+impl Whereabouts {
+    /// The same, as the operator comes in again.
+    pub fn returning(&self) -> Self {
+        Self {
+            target: self.returns.clone().unwrap_or_else(|| self.target.clone()),
+            returns: None,
+            ..self.clone()
+        }
+    }
+}
+
 impl Call {
     /// Ends the conversation and the connection.
     pub async fn end(self, access: &Access) {
         self.conversation.end().await;
         hang_up(access, self.connection).await;
+    }
+}
+
+/// Dials, and where the login is refused the other way that there is: a host that has become a member lets
+/// nobody in any more as it did when it was fresh. Returns the way that led in.
+async fn dial_either<'t>(
+    access: &Access,
+    (target, returns): (&'t Target, Option<&'t Target>),
+    route: Route,
+) -> Result<(Box<dyn Connection>, &'t Target), transport::Error> {
+    match (dial(access, target, route).await, returns) {
+        (Err(transport::Error::AuthRefused { .. }), Some(returns)) => {
+            let connection = dial(access, returns, route).await?;
+            Ok((connection, returns))
+        }
+        (dialled, _) => Ok((dialled?, target)),
     }
 }
 
@@ -183,11 +220,10 @@ async fn dial(
 
 async fn open(
     access: &Access,
-    host: &HostName,
+    (host, login, presence): (&HostName, &str, Presence),
     connection: &dyn Connection,
-    (presence, permit): (Presence, Permit<'_>),
+    permit: Permit<'_>,
 ) -> Result<Conversation, Error> {
-    let login = access.targets.get(host).map_or("", |target| &target.user);
     let opening = Opening {
         host,
         login,

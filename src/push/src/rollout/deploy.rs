@@ -97,25 +97,7 @@ impl Intent for Deploy {
         let mut desired = desired(&input).map_err(|error| undesired(&error))?;
         let plan = HostPlan::new(&known.hello, &desired, known.way_in);
         desired.trees.clear();
-        Ok(Proposal {
-            summary: summary(&plan),
-            change: if plan.is_empty() {
-                Change::Nothing
-            } else {
-                Change::Something
-            },
-            confirm: if plan.is_risky() {
-                Confirm::Needed
-            } else {
-                Confirm::NotNeeded
-            },
-            refused: refused(&plan),
-            texts_wanted: plan.old_texts(),
-            plan: DeployPlan {
-                host: plan,
-                desired,
-            },
-        })
+        Ok(proposal(plan, desired))
     }
 
     fn request(&self, known: &Known, plan: &DeployPlan) -> Result<Request, Obstacle> {
@@ -142,10 +124,33 @@ impl Intent for Deploy {
     }
 }
 
+/// What would be done to a host by this plan.
+pub(super) fn proposal(plan: HostPlan, desired: Desired) -> Proposal<DeployPlan> {
+    Proposal {
+        summary: summary(&plan),
+        change: if plan.is_empty() {
+            Change::Nothing
+        } else {
+            Change::Something
+        },
+        confirm: if plan.is_risky() {
+            Confirm::Needed
+        } else {
+            Confirm::NotNeeded
+        },
+        refused: refused(&plan),
+        texts_wanted: plan.old_texts(),
+        plan: DeployPlan {
+            host: plan,
+            desired,
+        },
+    }
+}
+
 fn summary(plan: &HostPlan) -> Summary {
     let mut summary = Summary {
         base: plan.base,
-        added: 0,
+        added: plan.groundwork.len(),
         changed: usize::from(plan.firewall.is_some()),
         removed: 0,
         effects: plan.effects.clone(),
@@ -198,7 +203,7 @@ fn no_secret(name: &FileName, error: &VaultError) -> Obstacle {
     }
 }
 
-fn undesired(error: &DesiredError) -> Obstacle {
+pub(super) fn undesired(error: &DesiredError) -> Obstacle {
     let (kind, code) = if error.is_about_secrets() {
         (ObstacleKind::Secret, "push::desired::secret")
     } else {
@@ -212,7 +217,7 @@ fn undesired(error: &DesiredError) -> Obstacle {
     }
 }
 
-fn not_declared(host: &HostName) -> Obstacle {
+pub(super) fn not_declared(host: &HostName) -> Obstacle {
     Obstacle {
         kind: ObstacleKind::Start,
         code: "push::rollout::not_declared".into(),

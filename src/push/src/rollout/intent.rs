@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use push_wire::digest::Digest;
+use push_wire::groundwork::{Groundwork, Work};
 use push_wire::message::{Bytes, Hello, Request, Transaction};
 
 use crate::conversation::PackSource;
@@ -29,6 +30,11 @@ pub trait Intent: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What a plan needs to know whether it is there; `None` when nothing is to be.
+    fn groundwork(&self, _host: &HostName) -> Option<Groundwork> {
+        None
+    }
+
     /// Holds what is wanted against what a host says.
     fn plan(&self, known: &Known) -> Result<Proposal<Self::Plan>, Obstacle>;
 
@@ -51,6 +57,8 @@ pub struct Known {
     pub hello: Hello,
     /// Its past, the latest first, as far as [`Intent::history_wanted`].
     pub history: Vec<Transaction>,
+    /// What it lacks of [`Intent::groundwork`].
+    pub lacking: BTreeSet<Work>,
 }
 
 /// What would be done to a host.

@@ -9,7 +9,7 @@
 //! switching   one host's switch, to a verdict  ticket      a transaction's name and nonce
 //! presence    coming in again, to confirm      interrupt   Ctrl-C, once and twice
 //! restoring   bringing back what was committed rollback    which generation to go back to; pure
-//! deploy      what the inventory declares
+//! deploy      what the inventory declares      bootstrap   what a fresh machine is made into
 //! asking      status and history of many hosts each        many hosts at once, bounded
 //! ```
 //!
@@ -24,6 +24,7 @@
 
 mod access;
 mod asking;
+mod bootstrap;
 mod contact;
 mod deploy;
 mod each;
@@ -48,6 +49,7 @@ mod tests;
 pub use access::Ledger;
 pub use access::{Access, PARALLEL_MAX};
 pub use asking::{Answers, Present, histories, statuses};
+pub use bootstrap::Bootstrap;
 pub use deploy::{Deploy, DeployPlan};
 pub use intent::{Answer, Change, Gate, Intent, Known, Planned, Plans, Proposal};
 pub use interrupt::{Interrupt, InterruptHandle, VERDICT_AFTER_INTERRUPT_MAX};

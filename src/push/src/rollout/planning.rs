@@ -20,6 +20,10 @@ pub async fn plan<I: Intent>(
         let history = contact.conversation.history(limit).await;
         known.history = history.map_err(|error| before_switch(&error))?;
     }
+    if let Some(wanted) = intent.groundwork(&contact.host) {
+        let lacking = contact.conversation.survey(wanted).await;
+        known.lacking = lacking.map_err(|error| before_switch(&error))?;
+    }
     let known = Arc::new(known);
     let seen = Arc::clone(&known);
     let planned = off_the_async_threads(move || intent.plan(&seen)).await;

@@ -90,7 +90,12 @@ pub async fn take_back(claim: Claim) {
 }
 
 async fn say(claim: &Claim, word: Word, route: Route) -> Result<Told, Error> {
-    let mut call = call_again(&claim.access, &claim.whereabouts, route).await?;
+    // What is confirmed is the way in that will be there afterwards, and no other.
+    let whereabouts = match word {
+        Word::Confirm => claim.whereabouts.returning(),
+        Word::TakeBack => claim.whereabouts.clone(),
+    };
+    let mut call = call_again(&claim.access, &whereabouts, route).await?;
     let transaction = claim.ticket.transaction.clone();
     let told = match word {
         Word::Confirm => {

@@ -72,10 +72,11 @@ pub async fn restore(contact: &mut Contact, former: &Former) -> Outcome {
 /// Stages the former slice; on a new connection if the one there was is lost.
 async fn staged(contact: &mut Contact, former: &Former) -> Result<Staging, Error> {
     let request = request(contact, former);
-    match contact.conversation.stage(&request).await {
+    let working = contact.working();
+    match contact.conversation.stage(&request, &working).await {
         Err(error) if error.is_lost() => {
             contact.renew().await?;
-            contact.conversation.stage(&request).await
+            contact.conversation.stage(&request, &working).await
         }
         other => other,
     }

@@ -440,6 +440,7 @@ mod tests {
             way_in: 22,
             hello,
             history,
+            lacking: std::collections::BTreeSet::new(),
         }
     }
 

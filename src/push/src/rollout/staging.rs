@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::contact::{Contact, before_switch, failed, ms};
 use super::{Intent, Planned};
-use crate::conversation::{Error, PackSource, Staging};
+use crate::conversation::{Ears, Error, PackSource, Staging};
 use crate::event::{Obstacle, ObstacleKind, Outcome, Phase, Step, Whose};
 
 /// How often a host is staged again on a new connection after the last one was lost.
@@ -172,7 +172,8 @@ async fn try_stage<I: Intent>(
         if contact.conversation.is_over() {
             contact.renew().await?;
         }
-        let mut staging = contact.conversation.stage(&request).await?;
+        let working = contact.working();
+        let mut staging = contact.conversation.stage(&request, &working).await?;
         if let Staging::Missing { files, partial } = staging {
             let wanted = Arc::clone(intent);
             let pack = blocking(move || wanted.pack(&files)).await?;
@@ -231,7 +232,12 @@ async fn send(
             access.tell(&host, Step::Sent { sent, bytes });
         }
     };
-    contact.conversation.send(pack, held, &sent).await
+    let working = contact.working();
+    let ears = Ears {
+        sent: &sent,
+        working: &working,
+    };
+    contact.conversation.send(pack, held, ears).await
 }
 
 async fn blocking<T: Send + 'static>(

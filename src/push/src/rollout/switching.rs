@@ -88,7 +88,8 @@ pub enum End {
 
 /// Has a host switch, and watches.
 pub async fn switch(contact: &mut Contact, order: Order) -> Switched {
-    let (Some(whereabouts), Ok(ticket)) = (contact.whereabouts(), Ticket::draw()) else {
+    let whereabouts = contact.whereabouts();
+    let Ok(ticket) = Ticket::draw() else {
         return Switched {
             end: End::NotOrdered(no_randomness()),
             last: None,

@@ -34,6 +34,34 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "nginx/site",
         include_str!("../../../../templates/nginx/site"),
     ),
+    (
+        "bootstrap/authorized_keys",
+        include_str!("../../../../templates/bootstrap/authorized_keys"),
+    ),
+    (
+        "bootstrap/sshd",
+        include_str!("../../../../templates/bootstrap/sshd"),
+    ),
+    (
+        "bootstrap/sudoers",
+        include_str!("../../../../templates/bootstrap/sudoers"),
+    ),
+    (
+        "bootstrap/upgrades",
+        include_str!("../../../../templates/bootstrap/upgrades"),
+    ),
+    (
+        "bootstrap/journald",
+        include_str!("../../../../templates/bootstrap/journald"),
+    ),
+    (
+        "bootstrap/sysctl",
+        include_str!("../../../../templates/bootstrap/sysctl"),
+    ),
+    (
+        "bootstrap/cloud",
+        include_str!("../../../../templates/bootstrap/cloud"),
+    ),
 ];
 
 /// The largest template file, in bytes.

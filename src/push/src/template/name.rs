@@ -41,6 +41,20 @@ built_in! {
     socket = "systemd/socket",
     /// The built-in template of nginx sites.
     site = "nginx/site",
+    /// The built-in template of who may log in.
+    authorized_keys = "bootstrap/authorized_keys",
+    /// The built-in template of sshd's own settings.
+    sshd = "bootstrap/sshd",
+    /// The built-in template of what the login may do as root.
+    sudoers = "bootstrap/sudoers",
+    /// The built-in template of unattended upgrades.
+    upgrades = "bootstrap/upgrades",
+    /// The built-in template of the limits of the system's log.
+    journald = "bootstrap/journald",
+    /// The built-in template of parameters of the kernel.
+    sysctl = "bootstrap/sysctl",
+    /// The built-in template of what cloud-init leaves alone.
+    cloud = "bootstrap/cloud",
 }
 
 impl FromStr for TemplateName {

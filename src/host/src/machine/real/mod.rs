@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | [`accounts`] | users and groups by number, without NSS, which a static program does not have |
+//! | `apt` | the work of apt and dpkg |
 //! | `disk` | the [`super::Disk`] of a host |
 //! | [`process`] | runs a program within a limit of time and output |
 //! | `tool` | the command of each [`super::Tool`] |
@@ -16,16 +17,18 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use push_wire::groundwork::PackageName;
 use push_wire::health::Probe;
 use push_wire::journal::UnitState;
 use push_wire::name::{AppName, UnitName, UserName};
 use rustix::time::{ClockId, clock_gettime};
 use zeroize::Zeroizing;
 
-use super::{Clock, Tool, ToolError, World};
+use super::{Clock, Job, Tool, ToolError, World};
 use crate::layout::Layout;
 
 pub mod accounts;
+mod apt;
 mod disk;
 mod probe;
 pub mod process;
@@ -81,6 +84,17 @@ fn milliseconds(clock: ClockId) -> u64 {
 impl World for Real {
     fn run(&mut self, tool: &Tool) -> Result<(), ToolError> {
         tool::run(tool)
+    }
+
+    fn work(&mut self, job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
+        apt::work(job, tell)
+    }
+
+    fn available(
+        &self,
+        packages: &BTreeSet<PackageName>,
+    ) -> Result<BTreeSet<PackageName>, ToolError> {
+        apt::available(packages)
     }
 
     fn units(&self, units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolError> {

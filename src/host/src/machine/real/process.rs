@@ -5,6 +5,7 @@ use std::io::{Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -19,6 +20,9 @@ const LOOK_FIRST: Duration = Duration::from_millis(2);
 
 /// The longest pause between two looks.
 const LOOK_LATEST: Duration = Duration::from_millis(50);
+
+/// How often whoever waits is told the latest line: often enough to show that something happens.
+pub const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the last output of an ended program is waited for: what it started may keep its pipes.
 const OUTPUT_WAIT: Duration = Duration::from_millis(500);
@@ -93,6 +97,11 @@ impl Program {
 
     /// Runs it to its end, whatever its status says.
     pub fn run(&self) -> Result<Ended, ToolError> {
+        self.run_telling(&mut |_| {})
+    }
+
+    /// The same, and tells the latest line of its output every [`TELL_EVERY`].
+    pub fn run_telling(&self, tell: &mut dyn FnMut(&str)) -> Result<Ended, ToolError> {
         let missing = |why: &dyn std::fmt::Display| ToolError::Missing {
             tool: self.shown(),
             why: why.to_string(),
@@ -117,13 +126,15 @@ impl Program {
             .process_group(0)
             .spawn()
             .map_err(|error| missing(&error))?;
-        let stdout = keep_the_end(child.stdout.take(), self.output_bytes_max);
-        let stderr = keep_the_end(child.stderr.take(), self.output_bytes_max);
+        let latest = Latest::default();
+        let keep = (self.output_bytes_max, latest.clone());
+        let stdout = keep_the_end(child.stdout.take(), keep.clone());
+        let stderr = keep_the_end(child.stderr.take(), keep);
         if let Some(mut stdin) = child.stdin.take() {
             // A program that does not want its input says why by its status.
             let _ = stdin.write_all(&self.input);
         }
-        let status = self.wait(&mut child)?;
+        let status = self.wait(&mut child, &mut || tell(&latest.line()))?;
         Ok(Ended {
             status,
             stdout: text(&stdout),
@@ -143,8 +154,9 @@ impl Program {
         })
     }
 
-    fn wait(&self, child: &mut Child) -> Result<ExitStatus, ToolError> {
+    fn wait(&self, child: &mut Child, tell: &mut dyn FnMut()) -> Result<ExitStatus, ToolError> {
         let started = Instant::now();
+        let mut told = started;
         let mut pause = LOOK_FIRST;
         loop {
             let ended = child.try_wait().map_err(|error| ToolError::Missing {
@@ -160,6 +172,10 @@ impl Program {
                     tool: self.shown(),
                     seconds: self.limit.as_secs(),
                 });
+            }
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                tell();
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LOOK_LATEST);
@@ -187,7 +203,35 @@ fn kill(child: &mut Child) {
 }
 
 /// Reads in a thread of its own, so that a program never waits for room in its pipe.
-fn keep_the_end<R: Read + Send + 'static>(pipe: Option<R>, bytes_max: usize) -> Receiver<Vec<u8>> {
+/// The latest line of a program's output, while it runs.
+#[derive(Debug, Clone, Default)]
+struct Latest(Arc<Mutex<Vec<u8>>>);
+
+impl Latest {
+    /// The last line that is not empty, of what came latest.
+    fn line(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&bytes);
+        let last = text.split(['\n', '\r']).rev().map(str::trim);
+        last.into_iter()
+            .find(|line| !line.is_empty())
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn set(&self, piece: &[u8]) {
+        if piece.iter().any(|byte| !byte.is_ascii_whitespace()) {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.clear();
+            kept.extend_from_slice(piece);
+        }
+    }
+}
+
+fn keep_the_end<R: Read + Send + 'static>(
+    pipe: Option<R>,
+    (bytes_max, latest): (usize, Latest),
+) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut kept = Vec::new();
@@ -195,6 +239,7 @@ fn keep_the_end<R: Read + Send + 'static>(pipe: Option<R>, bytes_max: usize) -> 
         if let Some(mut pipe) = pipe {
             while let Ok(read @ 1..) = pipe.read(&mut piece) {
                 kept.extend(&piece[..read]);
+                latest.set(&piece[..read]);
                 if kept.len() > bytes_max * 2 {
                     kept.drain(..kept.len() - bytes_max);
                 }

@@ -22,6 +22,12 @@ const FIREWALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long creating a user may take: the account files may be locked by somebody else for a while.
 const ACCOUNT_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long making locales may take; a large one takes ten seconds on a small host.
+const LOCALES_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long room for swap may take to be made; a file system without fallocate writes all of it.
+const SWAP_LIMIT: Duration = Duration::from_secs(300);
+
 /// The status by which systemctl says that a unit is not loaded: nothing is there to be stopped.
 /// Source: systemctl(1), "EXIT STATUS".
 const NOT_LOADED: i32 = 5;
@@ -51,6 +57,13 @@ pub(super) fn run(tool: &Tool) -> Result<(), ToolError> {
         Tool::ReloadNginx => systemctl(&["reload-or-restart", "--", "nginx.service"], UNIT_LIMIT),
         Tool::Sysctl => systemctl(&["restart", "--", "systemd-sysctl.service"], UNIT_LIMIT),
         Tool::CreateUser(user) => create_user(user),
+        Tool::CreateLogin(user) => create_login(user),
+        Tool::SetHostname(name) => quick(&["hostname", "--", name.as_str()]),
+        Tool::MakeLocales => Program::new(&["locale-gen"], LOCALES_LIMIT)
+            .succeed()
+            .map(drop),
+        Tool::MakeSwap(file, bytes) => make_swap(file, *bytes),
+        Tool::SwapOn(file) => quick(&["swapon", "--", &file.to_string_lossy()]),
     }
 }
 
@@ -112,4 +125,43 @@ fn create_user(user: &UserName) -> Result<(), ToolError> {
         user.as_str(),
     ];
     Program::new(&argv, ACCOUNT_LIMIT).succeed().map(drop)
+}
+
+/// A password that nothing matches, instead of a locked account: sshd refuses the latter even by key
+/// where PAM is not asked (sshd_config(5), UsePAM).
+fn create_login(user: &UserName) -> Result<(), ToolError> {
+    if accounts::exists(Path::new("/etc/passwd"), user) {
+        return Ok(());
+    }
+    let argv = [
+        "useradd",
+        "--user-group",
+        "--create-home",
+        "--shell",
+        "/bin/bash",
+        "--password",
+        "*",
+        "--",
+        user.as_str(),
+    ];
+    Program::new(&argv, ACCOUNT_LIMIT).succeed().map(drop)
+}
+
+fn quick(argv: &[&str]) -> Result<(), ToolError> {
+    Program::new(argv, ACCOUNT_LIMIT).succeed().map(drop)
+}
+
+/// fallocate(1) leaves no holes, which swapon(8) would refuse; the mode is set before a page of memory
+/// can be in it.
+fn make_swap(file: &Path, bytes: u64) -> Result<(), ToolError> {
+    let (path, length) = (file.to_string_lossy(), bytes.to_string());
+    let steps: [&[&str]; 3] = [
+        &["fallocate", "--length", &length, "--", &path],
+        &["chmod", "0600", "--", &path],
+        &["mkswap", "--", &path],
+    ];
+    for argv in steps {
+        Program::new(argv, SWAP_LIMIT).succeed()?;
+    }
+    Ok(())
 }

@@ -11,18 +11,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use push_wire::groundwork::PackageName;
 use push_wire::health::Probe;
 use push_wire::journal::UnitState;
 use push_wire::name::{AppName, UnitName, UserName};
 use zeroize::Zeroizing;
 
-use super::{Access, Clock, Disk, Held, Stat, Tool, ToolError, World, milliseconds};
+use super::{Access, Clock, Disk, Held, Job, Stat, Tool, ToolError, World, milliseconds};
 
 mod change;
 pub mod disk;
 pub mod effect;
 pub mod random;
 pub mod services;
+mod system;
 
 use disk::{Fate, MemoryDisk, Survives, is_volatile};
 use services::Services;
@@ -323,9 +325,25 @@ impl World for Simulated {
     fn run(&mut self, tool: &Tool) -> Result<(), ToolError> {
         let name = format!("{tool:?}");
         self.tool(&name)?;
+        if let Tool::CreateLogin(user) = tool {
+            return self.create_login(user);
+        }
         self.services
             .run(&self.disk, tool)
             .map_err(|output| failed(&name, &output))
+    }
+
+    fn work(&mut self, job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
+        tell("working");
+        self.do_job(job)
+    }
+
+    fn available(
+        &self,
+        packages: &BTreeSet<PackageName>,
+    ) -> Result<BTreeSet<PackageName>, ToolError> {
+        self.tool("apt-cache policy")?;
+        Ok(self.services.candidates(packages))
     }
 
     fn units(&self, units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolError> {

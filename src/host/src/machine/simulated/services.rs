@@ -41,6 +41,10 @@ pub struct Services {
     /// Paths that processes still use.
     pub in_use: BTreeSet<PathBuf>,
     invocations: u64,
+    /// The jobs that apt and dpkg were given.
+    pub jobs: Vec<String>,
+    /// The packages that apt's lists name before they are fetched; all that exist, when not said.
+    pub listed: Option<BTreeSet<String>>,
 }
 
 impl Services {
@@ -104,7 +108,13 @@ impl Services {
             Tool::LoadFirewall(file) => self.table = Some(text(disk, file)?),
             Tool::RemoveFirewall => self.table = None,
             Tool::ReloadNginx => self.reload_nginx(disk),
-            Tool::Sysctl | Tool::CreateUser(_) => {}
+            Tool::Sysctl
+            | Tool::CreateUser(_)
+            | Tool::CreateLogin(_)
+            | Tool::SetHostname(_)
+            | Tool::MakeLocales
+            | Tool::MakeSwap(_, _)
+            | Tool::SwapOn(_) => {}
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! A key that is absent is `None` here and nowhere later.
 
 mod app;
+mod bootstrap;
 mod service;
 mod site;
 
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use app::{App, Health, JsonField, OwnUnit, SecretForm, SecretUse, Status, Statuses};
+pub use bootstrap::{Bootstrap, Parameter};
 pub use service::{ExtraService, Hardening, Restart, Service, ServiceKind, Socket, Timer};
 pub use site::{Listen, Listens, Location, PlainHttp, Serve, Site, Tls};
 
@@ -39,6 +41,8 @@ pub struct Inventory {
     pub secrets: Option<Secrets>,
     /// The hosts, by name.
     pub hosts: Option<BTreeMap<String, Host>>,
+    /// What `push bootstrap` makes of a fresh machine.
+    pub bootstrap: Option<Bootstrap>,
     /// The apps, by name.
     pub apps: Option<BTreeMap<String, App>>,
     /// What hosts let in; everything else is dropped.

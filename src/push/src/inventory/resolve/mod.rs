@@ -6,6 +6,7 @@
 //! for every host they are meant for.
 
 mod app;
+mod bootstrap;
 mod conflicts;
 mod files;
 mod firewall;
@@ -21,6 +22,8 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use push_wire::manifest::HOST_SLICE;
 
 use super::document::Node;
 use super::problem::{Place, Problem, Problems};
@@ -65,6 +68,11 @@ pub(super) fn fleet(
         .as_ref()
         .map(|raw| resolver.firewall(&firewall_at, raw));
     let files = resolver.files(&at.key("files"), raw.files.as_ref());
+    let bootstrap_at = at.key("bootstrap");
+    let bootstrap = raw
+        .bootstrap
+        .as_ref()
+        .and_then(|raw| resolver.bootstrap(&bootstrap_at, raw));
     let rollout = resolver.rollout(&at.key("rollout"), raw.rollout.as_ref());
     let Resolver {
         problems: found,
@@ -87,6 +95,7 @@ pub(super) fn fleet(
         hosts,
         apps,
         firewall,
+        bootstrap,
         files,
         rollout,
     };
@@ -231,6 +240,13 @@ impl<'a> Resolver<'a> {
             );
             return None;
         };
+        if text == HOST_SLICE {
+            let why = "it is the name of what belongs to the host itself, which bootstrap declares";
+            self.problem_with_help(
+                &at,
+                (why, "name the project after what it is: project = \"shop\""),
+            );
+        }
         self.read(&at, text)
     }
 

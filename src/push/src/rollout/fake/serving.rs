@@ -216,6 +216,11 @@ impl Serving {
                 history.truncate(limit as usize);
                 self.say(&Reply::History(history)).await
             }
+            Request::Survey(wanted) => {
+                let packages = wanted.packages.into_iter();
+                let lacking = packages.map(push_wire::groundwork::Work::Package);
+                self.say(&Reply::Survey(lacking.collect())).await
+            }
             Request::Texts { digests } => {
                 let text = push_wire::message::Bytes(b"not what its digest says".to_vec());
                 let texts = digests.into_iter().map(|digest| (digest, text.clone()));

@@ -242,6 +242,7 @@ impl Scene {
                 .iter()
                 .map(|host| (host.clone(), target(host)))
                 .collect(),
+            returns: BTreeMap::new(),
             programs,
             presence: self.presence,
             listener: Arc::new(listener),

@@ -1,0 +1,95 @@
+//! The files that apt, dpkg and useradd keep on a simulated host: each change of theirs is whole and durable,
+//! as they take care that it is, and the power may go between any two.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use push_wire::groundwork::PackageName;
+use push_wire::name::UserName;
+
+use super::services::Services;
+use super::{Simulated, failed};
+use crate::machine::{Job, ToolError};
+
+const STATUS: &str = "/var/lib/dpkg/status";
+const PASSWD: &str = "/etc/passwd";
+
+impl Services {
+    /// Those of these packages that the lists name. Some exist nowhere.
+    pub(super) fn candidates(&self, packages: &BTreeSet<PackageName>) -> BTreeSet<PackageName> {
+        let exists = |name: &&PackageName| !name.as_str().starts_with("no-such");
+        let is_listed = |name: &&PackageName| {
+            let listed = self.listed.as_ref();
+            listed.is_none_or(|listed| listed.contains(name.as_str()))
+        };
+        let known = packages.iter().filter(exists).filter(is_listed);
+        known.cloned().collect()
+    }
+}
+
+impl Simulated {
+    pub(super) fn do_job(&mut self, job: &Job) -> Result<(), ToolError> {
+        match job {
+            Job::Finish => {
+                self.tool("dpkg --configure -a")?;
+                self.services.jobs.push("finish".to_owned());
+                let status = self
+                    .system_file(STATUS)?
+                    .replace("half-configured", "installed");
+                self.keep(STATUS, &status)
+            }
+            Job::Refresh => {
+                self.tool("apt-get update")?;
+                self.services.jobs.push("refresh".to_owned());
+                self.services.listed = None;
+                Ok(())
+            }
+            Job::Install(packages) => packages.iter().try_for_each(|name| self.install(name)),
+        }
+    }
+
+    /// Unpacks a package and then configures it; the power may go in between.
+    fn install(&mut self, name: &PackageName) -> Result<(), ToolError> {
+        self.services.jobs.push(format!("install {name}"));
+        for state in ["half-configured", "installed"] {
+            self.tool("apt-get install")?;
+            let stanza = |state: &str| format!("Package: {name}\nStatus: install ok {state}\n\n");
+            let others = self
+                .system_file(STATUS)?
+                .replace(&stanza("half-configured"), "");
+            self.keep(STATUS, &(others + &stanza(state)))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn create_login(&mut self, user: &UserName) -> Result<(), ToolError> {
+        let line = format!("{user}:x:1000:1000::/home/{user}:/bin/bash\n");
+        let known = self.system_file(PASSWD)?;
+        if known.contains(&line) {
+            return Ok(());
+        }
+        self.keep(PASSWD, &(known + &line))
+    }
+
+    fn system_file(&self, path: &str) -> Result<String, ToolError> {
+        let bytes = self
+            .disk
+            .read(Path::new(path))
+            .map_err(|error| wrong(&error))?;
+        String::from_utf8(bytes).map_err(|error| failed("a file of the system", &error.to_string()))
+    }
+
+    fn keep(&mut self, path: &str, text: &str) -> Result<(), ToolError> {
+        let path = Path::new(path);
+        self.disk
+            .remove(path)
+            .and_then(|()| self.disk.create(path, text.as_bytes(), (0o644, (0, 0))))
+            .and_then(|()| self.disk.sync_all(path.parent().unwrap_or(path)))
+            .map_err(|error| wrong(&error))
+    }
+}
+
+fn wrong(error: &io::Error) -> ToolError {
+    failed("a file of the system", &error.to_string())
+}

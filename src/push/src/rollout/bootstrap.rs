@@ -1,0 +1,74 @@
+//! The intent of `push bootstrap`: the host's own slice, with its groundwork. What comes of it is planned,
+//! shown, staged and switched like a deploy.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use push_wire::digest::Digest;
+use push_wire::groundwork::Groundwork;
+use push_wire::manifest::Provenance;
+use push_wire::message::Request;
+
+use super::deploy::{DeployPlan, not_declared, proposal, undesired};
+use super::{Intent, Known, Proposal};
+use crate::conversation::PackSource;
+use crate::desired::{MemberInput, groundwork_of, member};
+use crate::event::{Obstacle, ObstacleKind};
+use crate::inventory::{self, Fleet};
+use crate::name::HostName;
+use crate::plan::HostPlan;
+use crate::template::Engine;
+
+/// Everything that decides what hosts are made into.
+pub struct Bootstrap {
+    /// The environment.
+    pub fleet: Fleet,
+    /// What its hosts are made into.
+    pub bootstrap: inventory::Bootstrap,
+    /// The templates.
+    pub engine: Engine,
+    /// Who does it.
+    pub provenance: Provenance,
+}
+
+impl Bootstrap {
+    fn input(&self, host: &HostName) -> Result<MemberInput<'_>, Obstacle> {
+        let declared = self.fleet.hosts.get(host);
+        Ok(MemberInput {
+            fleet: &self.fleet,
+            bootstrap: &self.bootstrap,
+            host: declared.ok_or_else(|| not_declared(host))?,
+            engine: &self.engine,
+        })
+    }
+}
+
+impl Intent for Bootstrap {
+    type Plan = DeployPlan;
+
+    fn groundwork(&self, host: &HostName) -> Option<Groundwork> {
+        // Whatever is wrong with it is told by the plan.
+        groundwork_of(&self.input(host).ok()?).ok()
+    }
+
+    fn plan(&self, known: &Known) -> Result<Proposal<DeployPlan>, Obstacle> {
+        let desired = member(&self.input(&known.host)?).map_err(|error| undesired(&error))?;
+        let plan = HostPlan::new(&known.hello, &desired, known.way_in);
+        Ok(proposal(plan.on_groundwork(&known.lacking), desired))
+    }
+
+    fn request(&self, known: &Known, plan: &DeployPlan) -> Result<Request, Obstacle> {
+        let provenance = self.provenance.clone();
+        let stage = plan.desired.stage(&known.hello, provenance, known.way_in);
+        Ok(Request::Stage(Box::new(stage)))
+    }
+
+    fn pack(&self, _missing: &BTreeSet<Digest>) -> Result<Arc<dyn PackSource>, Obstacle> {
+        Err(Obstacle {
+            kind: ObstacleKind::Start,
+            code: "push::rollout::no_contents".into(),
+            why: "the host asks for contents, and a bootstrap has none".into(),
+            help: "this is a mistake in push; please report it".into(),
+        })
+    }
+}

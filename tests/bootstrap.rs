@@ -1,0 +1,278 @@
+//! From what a provider hands over to a member of a fleet, on real hosts.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use push::rehearse::{Access, HostSpec, ROOT_PASSWORD, RehearsalHost, Suite};
+use push_tests::hosts::say;
+use push_tests::lab::{Lab, SHOP, Said, eventually, says};
+
+const SHORT: Duration = Duration::from_secs(20);
+
+/// The program that the login may run as root, with the one argument it may have.
+const PUSH_HOST: &str = "/usr/local/lib/push/push-host";
+
+/// An inventory whose login is not on its hosts yet; `extra` are more keys of `[bootstrap]`.
+fn declare(lab: &Lab, extra: &str, rest: &str) {
+    let mut out = "project = \"shop\"\n[ssh]\nuser = \"deploy\"\n".to_owned();
+    for host in lab.fleet.hosts() {
+        write!(
+            out,
+            "[hosts.{}]\naddress = \"{}\"\nport = {}\nhost_key = \"{}\"\nidentity = \"{}\"\ntags = [\"web\"]\n",
+            host.name(),
+            host.address(),
+            host.port(),
+            host.host_key(),
+            host.identity().display()
+        )
+        .unwrap();
+    }
+    let key = public_key(lab);
+    writeln!(out, "[bootstrap]\nkeys = [\"{key}\"]\n{extra}\n{rest}").unwrap();
+    lab.write("inventory/prod.toml", out);
+}
+
+fn public_key(lab: &Lab) -> String {
+    let host = lab.fleet.hosts().first().unwrap();
+    let file = host.identity().with_extension("pub");
+    fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+fn bootstrap(lab: &Lab) -> Said {
+    lab.push(&["bootstrap", "prod", "--as", "root", "--yes"])
+}
+
+/// What the system's own ssh says, logged in as somebody with the operator's key.
+fn ssh_as(host: &RehearsalHost, user: &str, remote: &[&str]) -> (Option<i32>, String) {
+    let mut command = push_tests::hosts::ssh_command(host);
+    let mut args: Vec<std::ffi::OsString> = command.get_args().map(Into::into).collect();
+    let at = args.iter().position(|arg| arg == "-l").unwrap();
+    args[at + 1] = user.into();
+    let program = command.get_program().to_owned();
+    command = std::process::Command::new(program);
+    let said = command.args(args).args(remote).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
+    (said.status.code(), text.into_owned())
+}
+
+#[test]
+fn fresh_hosts_become_hardened_members_in_one_bootstrap_and_one_push() {
+    let specs = [
+        HostSpec::fresh("web1").access(Access::Root),
+        HostSpec::fresh("web2")
+            .access(Access::Root)
+            .suite(Suite::Trixie),
+    ];
+    let Some(lab) = Lab::boot(&specs) else { return };
+    lab.secret("api-token", "t0ken");
+    declare(
+        &lab,
+        "packages = [\"curl\", \"sqlite3\"]\nlocale = \"de_DE.UTF-8\"",
+        SHOP,
+    );
+    let began = Instant::now();
+    bootstrap(&lab)
+        .exits(0)
+        .says("package")
+        .says("login deploy");
+    let bootstrapped = began.elapsed();
+    lab.push(&["prod", "--yes"]).exits(0);
+    say(&format!(
+        "two fresh hosts: bootstrapped after {bootstrapped:.1?}, pushed to after {:.1?}",
+        began.elapsed()
+    ));
+    for host in lab.fleet.hosts() {
+        is_a_member(host);
+    }
+    // Again, as whoever the inventory names, and as it was the first time: nothing is done.
+    let again = lab.push(&["bootstrap", "prod", "--yes"]).exits(0);
+    again.says("nothing to do");
+    bootstrap(&lab).exits(0).says("nothing to do");
+    say("again: nothing to do");
+}
+
+/// Everything that the defaults promise.
+fn is_a_member(host: &RehearsalHost) {
+    let sshd = says(host, &["sshd", "-T"]);
+    for line in [
+        "passwordauthentication no",
+        "kbdinteractiveauthentication no",
+        "permitrootlogin no",
+        "maxauthtries 6",
+    ] {
+        assert!(sshd.lines().any(|found| found == line), "{line}: {sshd}");
+    }
+    let table = says(host, &["nft", "list", "table", "inet", "push"]);
+    for part in [
+        "policy drop",
+        "update @logins4",
+        "update @logins6",
+        "tcp dport 80 accept",
+    ] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    assert_eq!(says(host, &["hostname"]), host.name());
+    assert_eq!(
+        says(host, &["readlink", "/etc/localtime"]),
+        "/usr/share/zoneinfo/Etc/UTC"
+    );
+    let language = says(
+        host,
+        &[
+            "sh",
+            "-c",
+            ". /etc/default/locale && locale -a | grep -ix \"${LANG%.*}.utf8\"",
+        ],
+    );
+    assert_eq!(language, "de_DE.utf8");
+    assert_eq!(says(host, &["sqlite3", ":memory:", "select 6 * 7"]), "42");
+    let upgrades = says(
+        host,
+        &["apt-config", "dump", "APT::Periodic::Unattended-Upgrade"],
+    );
+    assert!(upgrades.contains("\"1\""), "{upgrades}");
+    let journal = says(
+        host,
+        &["systemd-analyze", "cat-config", "systemd/journald.conf"],
+    );
+    assert!(journal.contains("SystemMaxUse=1073741824"), "{journal}");
+    assert_eq!(
+        says(
+            host,
+            &["systemctl", "is-active", "systemd-journald.service"]
+        ),
+        "active"
+    );
+    assert_eq!(
+        says(host, &["stat", "-L", "-c", "%a %U", "/etc/sudoers.d/push"]),
+        "440 root"
+    );
+    the_login_may_run_push_host_and_nothing_else(host);
+}
+
+fn the_login_may_run_push_host_and_nothing_else(host: &RehearsalHost) {
+    let (status, said) = ssh_as(host, "deploy", &["id", "-un"]);
+    assert_eq!((status, said.trim()), (Some(0), "deploy"));
+    let (_, said) = ssh_as(host, "deploy", &["sudo", "-n", "-l"]);
+    let rights: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("NOPASSWD"))
+        .map(str::trim)
+        .collect();
+    assert_eq!(
+        rights,
+        [format!("(root) NOPASSWD: {PUSH_HOST} serve")],
+        "{said}"
+    );
+    for refused in [
+        &["id"][..],
+        &["sh", "-c", "id"],
+        &[PUSH_HOST],
+        &[PUSH_HOST, "recover"],
+        &[PUSH_HOST, "serve", "--anything"],
+        &["-u", "deploy", PUSH_HOST, "serve"],
+    ] {
+        let argv = [&["sudo", "-n"][..], refused].concat();
+        let (status, said) = ssh_as(host, "deploy", &argv);
+        assert_ne!(status, Some(0), "{argv:?}: {said}");
+        assert!(!said.contains("uid=0"), "{argv:?}: {said}");
+    }
+    let (status, said) = ssh_as(host, "root", &["id"]);
+    assert_eq!(status, Some(255), "root is not let in: {said}");
+}
+
+#[test]
+fn root_by_password_is_enough_for_a_bootstrap() {
+    let Some(lab) = Lab::boot(&[HostSpec::fresh("web1")]) else {
+        return;
+    };
+    declare(&lab, "", "");
+    let asked = lab.ask(&["bootstrap", "prod", "--as", "root", "--yes"]);
+    asked.shows("Password of root");
+    asked.types(&format!("{ROOT_PASSWORD}\r")).exits(0);
+    let host = lab.host("web1");
+    the_login_may_run_push_host_and_nothing_else(host);
+    assert!(says(host, &["sshd", "-T"]).contains("passwordauthentication no"));
+}
+
+#[test]
+fn a_bootstrap_that_locks_its_own_login_out_is_taken_back_and_root_still_gets_in() {
+    let Some(lab) = Lab::boot(&[HostSpec::fresh("web1").access(Access::Root)]) else {
+        return;
+    };
+    // It is right by `sshd -t`, and lets nobody in.
+    lab.write("templates/bootstrap/sshd", "AllowUsers somebody-else\n");
+    declare(&lab, "", "[rollout]\nconfirm_timeout = \"8s\"\n");
+    bootstrap(&lab).exits(5);
+    let host = lab.host("web1");
+    let (status, said) = ssh_as(host, "root", &["id", "-un"]);
+    assert_eq!((status, said.trim()), (Some(0), "root"));
+    assert!(!says(host, &["sshd", "-T"]).contains("allowusers"));
+    let table = host.run(&["nft", "list", "table", "inet", "push"]);
+    assert!(!table.unwrap().is_success(), "the firewall is gone again");
+    // What sshd itself refuses does not even become live.
+    lab.write("templates/bootstrap/sshd", "PermitRootLogin perhaps\n");
+    bootstrap(&lab).exits(9).says("sshd -t");
+    fs::remove_file(lab.path("templates/bootstrap/sshd")).unwrap();
+    bootstrap(&lab).exits(0);
+    the_login_may_run_push_host_and_nothing_else(host);
+}
+
+#[test]
+fn a_bootstrap_that_is_cut_short_ends_well_when_it_is_run_again() {
+    let Some(lab) = Lab::boot(&[HostSpec::fresh("web1").access(Access::Root)]) else {
+        return;
+    };
+    declare(&lab, "packages = [\"sqlite3\", \"curl\"]", "");
+    let host = lab.host("web1");
+    let job = ["systemctl", "is-active", "--quiet", "push-packages.service"];
+    // The laptop goes while packages are being installed.
+    let running = lab.spawn(&["bootstrap", "prod", "--as", "root", "--yes"]);
+    eventually("packages", SHORT, || host.run(&job).unwrap().is_success());
+    running.signal("KILL");
+    running.end();
+    // The host's end goes in the midst of the second try.
+    let running = lab.spawn(&["bootstrap", "prod", "--as", "root", "--yes", "--wait"]);
+    std::thread::sleep(Duration::from_secs(2));
+    host.run(&["pkill", "-KILL", "-f", "push-host serve"])
+        .unwrap();
+    running.end();
+    // The power goes in the midst of the third.
+    let running = lab.spawn(&["bootstrap", "prod", "--as", "root", "--yes", "--wait"]);
+    std::thread::sleep(Duration::from_secs(3));
+    host.power_cut().unwrap();
+    running.signal("KILL");
+    running.end();
+    host.boot_again().unwrap();
+    lab.push(&["bootstrap", "prod", "--as", "root", "--yes", "--wait"])
+        .exits(0);
+    bootstrap(&lab).exits(0).says("nothing to do");
+    let broken = says(host, &["dpkg", "--audit"]);
+    assert_eq!(broken, "");
+    the_login_may_run_push_host_and_nothing_else(host);
+}
+
+#[test]
+fn a_package_that_went_is_brought_back_and_one_that_is_unknown_is_named_before_anything_is_live() {
+    let Some(lab) = Lab::boot(&[HostSpec::fresh("web1").access(Access::Root)]) else {
+        return;
+    };
+    declare(&lab, "packages = [\"sqlite3\", \"no-such-package\"]", "");
+    bootstrap(&lab).exits(1).says("no-such-package");
+    let host = lab.host("web1");
+    assert!(
+        host.run(&["readlink", "/etc/push/current"])
+            .unwrap()
+            .stdout
+            .is_empty()
+    );
+    declare(&lab, "packages = [\"sqlite3\"]", "");
+    bootstrap(&lab).exits(0);
+    host.succeed(&["dpkg", "--purge", "sqlite3"]).unwrap();
+    lab.push(&["bootstrap", "prod", "--dry-run"])
+        .exits(0)
+        .says("sqlite3 is installed");
+    lab.push(&["bootstrap", "prod", "--yes"]).exits(0);
+    assert_eq!(says(host, &["sqlite3", ":memory:", "select 1"]), "1");
+}
