@@ -11,7 +11,7 @@ use push_wire::name::UnitName;
 use crate::journal;
 use crate::layout::Layout;
 use crate::machine::{Disk, Machine, TEXT_BYTES_MAX};
-use crate::stage::Error;
+use crate::stage::{Error, constant};
 use crate::store::{self, links};
 
 /// How many differences are told; more of them say nothing new.
@@ -48,6 +48,7 @@ pub fn status<M: Machine>(
     drift.extend(stopped(&manifest, &units));
     drift.extend(changed(machine, layout, &manifest)?);
     drift.extend(unloaded(machine, &manifest, firewall));
+    drift.extend(unready(machine, layout, &manifest)?);
     drift.truncate(DRIFT_MAX);
     let last = journal
         .transactions()
@@ -190,4 +191,25 @@ fn unloaded<M: Machine>(machine: &M, manifest: &Manifest, firewall: Firewall) ->
         drift.push("the firewall is not loaded: there is no table inet push".to_owned());
     }
     drift
+}
+
+/// What the next boot, nginx and the services would miss.
+fn unready<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<Vec<String>, Error> {
+    let mut drift = Vec::new();
+    if !manifest.generation.is_none() && !constant::is_recovery_enabled(machine, layout)? {
+        drift.push("push-recover.service is not enabled: nothing recovers at boot".to_owned());
+    }
+    if !manifest.sites().is_empty() && machine.stat(&layout.nginx_include())?.is_none() {
+        drift.push("nginx does not include push's sites".to_owned());
+    }
+    for (app, name) in manifest.secrets().into_keys() {
+        if machine.stat(&layout.secret(app, name))?.is_none() {
+            drift.push(format!("the secret {name} of {app} is not opened"));
+        }
+    }
+    Ok(drift)
 }

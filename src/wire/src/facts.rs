@@ -41,6 +41,9 @@ pub struct Facts {
     pub clock_unix_s: u64,
     /// Whether a shutdown or reboot is scheduled.
     pub shutdown_scheduled: bool,
+    /// Whether what was installed wants a reboot (`/run/reboot-required`).
+    #[serde(default)]
+    pub reboot_required: bool,
 }
 
 /// What is free on a file system.

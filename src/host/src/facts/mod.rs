@@ -24,6 +24,9 @@ pub use room::room;
 /// Where systemd keeps a scheduled shutdown or reboot (systemd-logind).
 const SCHEDULED_SHUTDOWN: &str = "/run/systemd/shutdown/scheduled";
 
+/// What packages leave behind that want a reboot (update-notifier-common, unattended-upgrades).
+const REBOOT_REQUIRED: &str = "/run/reboot-required";
+
 /// Where the system's programs are. A login's own path may lack the `sbin` folders.
 const PROGRAMS: &[&str] = &["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -71,6 +74,7 @@ pub fn gather() -> Facts {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
         shutdown_scheduled: is_shutdown_scheduled(),
+        reboot_required: Path::new(REBOOT_REQUIRED).exists(),
     }
 }
 

@@ -29,6 +29,13 @@ pub fn look<M: Disk>(machine: &M, layout: &Layout, to: &Manifest) -> Result<(), 
     Err(Refusal::Occupied(layout.named(&path).into_iter().collect()).into())
 }
 
+/// Whether the recovery runs at the next boot.
+pub fn is_recovery_enabled<M: Disk>(machine: &M, layout: &Layout) -> Result<bool, Error> {
+    let name = Path::new("push-recover.service");
+    let link = layout.units().join(BOOT).join(name);
+    Ok(machine.read_link(&link)?.is_some() && machine.stat(&layout.recover_unit())?.is_some())
+}
+
 /// Makes them, durably.
 pub fn ensure<M: Disk>(machine: &mut M, layout: &Layout, to: &Manifest) -> Result<(), Error> {
     ensure_file(machine, &layout.recover_unit(), recover::UNIT)?;

@@ -22,7 +22,7 @@
 //! and releases are forward-only: they stay when a later step refuses, and harm nothing.
 
 mod compose;
-mod constant;
+pub mod constant;
 mod generation;
 mod occupied;
 mod preflight;

@@ -210,6 +210,7 @@ pub(crate) mod tests {
             boot_id: "b".into(),
             clock_unix_s: 0,
             shutdown_scheduled: false,
+            reboot_required: false,
         }
     }
 

@@ -11,7 +11,7 @@
 //! | [`unanswered`] | hosts that did not answer a question |
 //! | [`rehearsal`] | the story that `push rehearse` tells |
 //! | [`secret`] | the verbs of `push secret` |
-//! | [`bootstrap`] [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`trust`] [`ssh`] [`rehearse`] [`init`] [`completion`] | one command each |
+//! | [`bootstrap`] [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`trust`] [`ssh`] [`doctor`] [`rehearse`] [`init`] [`completion`] | one command each |
 //!
 //! Must not print, and must not decide how a host is worked on. To add a command: a file with an
 //! arguments struct whose doc comment is its help and one `run`, a variant of [`Verb`], a line in
@@ -23,6 +23,7 @@ pub mod completion;
 pub mod consent;
 pub mod deploy;
 pub mod diff;
+pub mod doctor;
 pub mod environment;
 pub mod gate;
 pub mod history;
@@ -84,6 +85,7 @@ enum Verb {
     History(history::History),
     Trust(trust::Trust),
     Ssh(ssh::Ssh),
+    Doctor(doctor::Doctor),
     Rehearse(rehearse::Rehearse),
     Init(init::Init),
     Secret(secret::Secret),
@@ -162,6 +164,7 @@ fn perform(cli: &Cli, report: &Report) -> Result<ExitCode, Stop> {
         Some(Verb::History(history)) => history::run(history, &folder, report),
         Some(Verb::Trust(trust)) => trust::run(trust, &folder, report),
         Some(Verb::Ssh(ssh)) => ssh::run(ssh, &folder, report),
+        Some(Verb::Doctor(doctor)) => doctor::run(doctor, &folder, report),
         Some(Verb::Rehearse(rehearse)) => rehearse::run(rehearse, &folder, report),
         Some(Verb::Init(init)) => init::run(init, &folder, report),
         Some(Verb::Secret(secret)) => secret::run(secret, &folder, report),

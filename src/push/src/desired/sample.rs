@@ -217,6 +217,7 @@ pub fn hello() -> Hello {
             boot_id: "boot".into(),
             clock_unix_s: 0,
             shutdown_scheduled: false,
+            reboot_required: false,
         },
         manifest: Manifest::empty(),
         running: None,

@@ -4,6 +4,7 @@
 //! Event     one thing that happened: to the push as a whole (Milestone) or to one host (Step)
 //! Outcome   what became of one host; a failed host is an outcome, never an error
 //! ExitCode  the process's status, computed from outcomes alone
+//! Finding   one thing that `push doctor` looked at
 //! Line      an event as one line of `--json`, with the version of its form
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! compile until it has words for it. A change that takes a field away raises [`VERSION`].
 
 mod exit;
+mod finding;
 mod milestone;
 mod outcome;
 mod step;
@@ -23,6 +25,7 @@ use serde::Serialize;
 use crate::name::HostName;
 
 pub use exit::{ExitCode, exit_code};
+pub use finding::{Finding, Grade};
 pub use milestone::{Counts, Milestone, Stop, Verb};
 pub use outcome::{Obstacle, ObstacleKind, Outcome, Restoration, Skip};
 pub use step::{Confirm, Phase, Step, Summary, Whose};

@@ -9,6 +9,7 @@
 //! Whatever a host said goes through [`foreign`] first.
 
 pub mod board;
+pub mod doctor;
 pub mod error;
 pub mod failure;
 pub mod foreign;

@@ -524,5 +524,6 @@ fn facts() -> Facts {
         boot_id: String::new(),
         clock_unix_s: 0,
         shutdown_scheduled: false,
+        reboot_required: false,
     }
 }

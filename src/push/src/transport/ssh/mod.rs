@@ -34,6 +34,7 @@ use keyring::Keyring;
 use link::Link;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -181,6 +182,16 @@ impl SshDialer {
         let share = u32::try_from(dice % 512).unwrap_or(0);
         longest / 2 + longest / 2 * share / 512
     }
+}
+
+/// How many keys an agent holds that push can use, or why it cannot be asked.
+pub async fn agent_keys(socket: &Path) -> Result<usize, String> {
+    agent::open(socket, None).await.map(|(_, held)| held.len())
+}
+
+/// Why a key file cannot be used; `None` where it can, a passphrase notwithstanding.
+pub async fn key_trouble(path: &Path) -> Option<String> {
+    Keyring::default().load(path).await.err()
 }
 
 impl Dialer for SshDialer {

@@ -1,0 +1,240 @@
+//! `push doctor` on a real host: each finding is provoked once, is told with its cure, and is gone
+//! once the cure was typed.
+
+use push::rehearse::{HostSpec, RehearsalHost};
+use push_tests::lab::{Lab, SHOP, Said, says};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+const FIREWALL: &str = "\n[firewall]\nallow = [\"ssh\", \"http\"]\n";
+
+fn doctor(lab: &Lab) -> Said {
+    lab.push(&["doctor", "prod"])
+}
+
+/// Does something on the host, sees that doctor says it, and that `cure` is what it names.
+fn provoked(lab: &Lab, argv: &[&str], (finding, cure): (&str, &str)) -> Said {
+    says(lab.host("web1"), argv);
+    let said = doctor(lab);
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    let at = lines
+        .iter()
+        .position(|line| line.contains(finding))
+        .unwrap_or_else(|| panic!("{finding:?} is not in\n{}\n{}", said.stdout, said.stderr));
+    assert!(
+        lines[at + 1].contains(cure),
+        "{cure:?} is not below it:\n{}",
+        said.stdout
+    );
+    said
+}
+
+#[test]
+fn what_is_wrong_on_a_host_is_found_with_its_cure_and_nothing_is_changed() {
+    let Some(lab) = Lab::boot(&[HostSpec::named("web1")]) else {
+        return;
+    };
+    let host = lab.host("web1");
+    lab.shop(FIREWALL);
+    doctor(&lab)
+        .exits(0)
+        .says("push has not run there yet")
+        .says("`push prod -l web1`");
+    assert!(
+        !exists(host, "/usr/local/lib/push/push-host"),
+        "doctor installs nothing"
+    );
+
+    lab.push(&["prod", "--yes"]).exits(0);
+    let before = listing(host);
+    doctor(&lab)
+        .exits(0)
+        .says("its key is the pinned one")
+        .says("is this build's")
+        .says("everything is as it was pushed")
+        .says("generation 1 is in effect")
+        .says("its clock agrees")
+        .says("1 secret can be opened here");
+    assert_eq!(listing(host), before);
+
+    provoked(
+        &lab,
+        &["touch", "/run/reboot-required"],
+        (
+            "wants a reboot",
+            "push ssh prod web1 -- sudo systemctl reboot",
+        ),
+    )
+    .exits(0);
+    says(host, &["rm", "/run/reboot-required"]);
+    provoked(
+        &lab,
+        &["systemctl", "stop", "api.service"],
+        (
+            "api.service does not run",
+            "`push ssh prod web1 -- sudo systemctl restart api.service`",
+        ),
+    )
+    .exits(1);
+    let cure = ["ssh", "prod", "web1", "--", "sudo", "systemctl"];
+    lab.push(&[&cure[..], &["restart", "api.service"]].concat())
+        .exits(0);
+    doctor(&lab).exits(0);
+
+    let wants = "/etc/systemd/system/sysinit.target.wants/push-recover.service";
+    let reboot = "sudo systemctl reboot";
+    for (argv, finding, cure) in [
+        (
+            &["rm", wants][..],
+            "push-recover.service is not enabled",
+            "systemctl enable push-recover.service",
+        ),
+        (
+            &["nft", "delete", "table", "inet", "push"],
+            "the firewall is not loaded",
+            reboot,
+        ),
+        (
+            &["sh", "-c", "rm /run/push/secrets/api/*"],
+            "of api is not opened",
+            reboot,
+        ),
+    ] {
+        provoked(&lab, argv, (finding, cure)).exits(1);
+    }
+    lab.push(&[&cure[..], &["enable", "push-recover.service"]].concat())
+        .exits(0);
+    host.reboot().unwrap();
+    doctor(&lab).exits(0).says("everything is as it was pushed");
+
+    let include = "/etc/nginx/conf.d/push.conf";
+    provoked(
+        &lab,
+        &["rm", include],
+        (
+            "nginx does not include push's sites",
+            "the next push that changes something",
+        ),
+    )
+    .exits(1);
+    lab.shop(&format!(
+        "{FIREWALL}[files.\"/etc/other\"]\ncontent = \"x\"\n"
+    ));
+    lab.push(&["prod", "--yes"]).exits(0);
+    assert!(exists(host, include));
+    doctor(&lab).exits(0);
+}
+
+#[test]
+fn what_keeps_a_host_from_being_reached_is_found_with_its_cure() {
+    let Some(lab) = Lab::boot(&[HostSpec::named("web1")]) else {
+        return;
+    };
+    let host = lab.host("web1");
+    lab.environment("prod", "project = \"shop\"", "");
+    lab.push(&["prod", "--yes"]).exits(0);
+
+    let rule = host.read("/etc/sudoers.d/rehearsal").unwrap();
+    provoked(
+        &lab,
+        &["rm", "/etc/sudoers.d/rehearsal"],
+        ("asks deploy for a password", "--password-from"),
+    )
+    .exits(1);
+    host.write("/etc/sudoers.d/rehearsal", &rule, 0o440)
+        .unwrap();
+
+    let inventory = fs::read_to_string(lab.path("inventory/prod.toml")).unwrap();
+    let open: Vec<&str> = inventory
+        .lines()
+        .filter(|line| !line.starts_with("host_key"))
+        .collect();
+    lab.write("inventory/prod.toml", open.join("\n"));
+    doctor(&lab)
+        .exits(4)
+        .says("is not known")
+        .says("`push trust web1`");
+    lab.push(&["trust", "web1", "--host-key", host.host_key()])
+        .exits(0);
+    doctor(&lab).exits(0);
+
+    let gone = format!(
+        "{inventory}\n[hosts.web9]\naddress = \"{}\"\nport = 9\nidentity = \"absent\"\n",
+        host.address()
+    );
+    lab.write("inventory/prod.toml", &gone);
+    doctor(&lab)
+        .exits(4)
+        .says("web9 cannot be reached")
+        .says("the key absent cannot be used: there is no such file")
+        .says("nothing was pushed there yet");
+}
+
+#[test]
+fn what_the_laptop_lacks_is_found_with_its_cure() {
+    let Some(lab) = Lab::boot(&[HostSpec::named("web1")]) else {
+        return;
+    };
+    lab.shop("");
+    let built = SHOP.replace(
+        "[apps.api]\n",
+        "[apps.api]\nbuild = \"no-such-tool --release\"\n",
+    );
+    lab.environment("built", "project = \"shop\"", &built);
+    lab.push(&["doctor", "built"])
+        .exits(1)
+        .says("no-such-tool is not installed");
+
+    let other = lab.path("other");
+    fs::write(&other, "AGE-SECRET-KEY-nonsense\n").unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = lab
+        .command(&["doctor", "prod"])
+        .env("PUSH_IDENTITY", &other)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(8), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("cannot be opened here"), "{said}");
+    lab.write("inventory/broken.toml", "nonsense = 1\n");
+    lab.push(&["doctor"])
+        .exits(2)
+        .says("inventory/prod.toml has no mistakes (1 host)")
+        .says("`push plan broken` shows the line");
+    let mut command = lab.command(&["doctor", "prod", "--json"]);
+    let output = command
+        .env("SSH_AUTH_SOCK", lab.path("gone"))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let line = said
+        .lines()
+        .find(|line| line.contains("does not answer"))
+        .unwrap();
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(value["type"], "finding");
+    assert!(
+        value["finding"]["cure"]
+            .as_str()
+            .unwrap()
+            .contains("ssh-agent")
+    );
+}
+
+fn exists(host: &RehearsalHost, path: &str) -> bool {
+    host.run(&["test", "-e", path]).unwrap().is_success()
+}
+
+/// Every file that push has anything to do with, with its content.
+fn listing(host: &RehearsalHost) -> String {
+    says(
+        host,
+        &[
+            "sh",
+            "-c",
+            "find /etc /srv /var/lib/push /usr/local -type f -exec sha256sum {} + | sort",
+        ],
+    )
+}
