@@ -2,8 +2,9 @@
 
 use push::transport::ssh::SshDialer;
 use push::transport::{Connection, Dialer, Error, NoPrompt, Route, Target, VerifiedBy};
-use push_tests::sshd::{Lab, Sshd, Wishes, host_key, identity, public};
+use push_tests::sshd::{Lab, Sshd, Wishes, host_key, identity, public, run};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 /// A server with two host keys, and a target that has what it takes to log in.
@@ -352,4 +353,158 @@ async fn a_host_key_that_is_too_short_is_refused_even_when_it_is_pinned() {
         "{error}"
     );
     assert!(matches!(error, Error::WeakAlgorithms { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hashed_names_patterns_and_an_alias_lead_to_the_key() {
+    let Some(scene) = Scene::new() else { return };
+    let name = format!("[127.0.0.1]:{}", scene.sshd.port);
+    let key = host_key(&scene.ed25519);
+    let hashed = scene.lab.write("hashed", &format!("{name} {key}\n"));
+    run(Command::new("ssh-keygen").arg("-H").arg("-f").arg(&hashed));
+    let hashed = std::fs::read_to_string(&hashed).unwrap();
+    assert!(hashed.starts_with("|1|"), "{hashed}");
+    scene.dial_knowing(&hashed).await.unwrap();
+    scene
+        .dial_knowing("other,[127.0.0.*]:*,!nobody ED25519\n")
+        .await
+        .unwrap();
+    let negated = error(scene.dial_knowing("!NAME,[127.0.0.*]:* ED25519\n").await);
+    assert!(
+        matches!(negated, Error::HostKeyUnknown { .. }),
+        "{negated:?}"
+    );
+
+    let alias = Target {
+        host_key_alias: Some("the-real-web1".into()),
+        known_hosts: vec![scene.lab.write("alias", &format!("the-real-web1 {key}\n"))],
+        ..scene.target.clone()
+    };
+    dial(&alias).await.unwrap();
+    let other = Target {
+        host_key_alias: Some("another".into()),
+        ..alias
+    };
+    let error = error(dial(&other).await);
+    assert!(matches!(error, Error::HostKeyUnknown { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_the_algorithms_of_openssh_8_4_is_talked_to() {
+    let Some(scene) = Scene::with(|_, _| {
+        "KexAlgorithms curve25519-sha256,ecdh-sha2-nistp256,diffie-hellman-group16-sha512\n\
+         Ciphers chacha20-poly1305@openssh.com,aes128-ctr,aes256-gcm@openssh.com\n\
+         MACs hmac-sha2-256-etm@openssh.com,hmac-sha2-512\n\
+         HostKeyAlgorithms ssh-ed25519,rsa-sha2-512,ecdsa-sha2-nistp256\n"
+            .into()
+    }) else {
+        return;
+    };
+    scene.dial_knowing("NAME ED25519\n").await.unwrap();
+    for (option, only) in [
+        ("KexAlgorithms", "diffie-hellman-group-exchange-sha256"),
+        ("KexAlgorithms", "diffie-hellman-group14-sha256"),
+        ("Ciphers", "aes256-ctr"),
+        ("MACs", "hmac-sha2-256"),
+    ] {
+        let cipher = if option == "MACs" {
+            "Ciphers aes128-ctr\n"
+        } else {
+            ""
+        };
+        let config = format!("{option} {only}\n{cipher}");
+        let Some(scene) = Scene::with(|_, _| config.clone()) else {
+            return;
+        };
+        let dialed = scene.dial_knowing("NAME ED25519\n").await;
+        assert!(dialed.is_ok(), "{config}: {:?}", dialed.err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn algorithms_that_are_too_weak_are_refused_with_the_reason() {
+    for (option, weak) in [
+        ("KexAlgorithms", "diffie-hellman-group1-sha1"),
+        ("Ciphers", "aes128-cbc"),
+        ("Ciphers", "3des-cbc"),
+    ] {
+        let Some(scene) = Scene::with(|_, _| format!("{option} {weak}\n")) else {
+            return;
+        };
+        let error = error(scene.dial_knowing("NAME ED25519\n").await);
+        assert!(
+            matches!(&error, Error::WeakAlgorithms { theirs, .. } if theirs.contains(weak)),
+            "{option} {weak}: {error:?}"
+        );
+        assert!(error.to_string().contains("that is safe"), "{error}");
+        assert!(error.help().contains("OpenSSH 8.4"), "{}", error.help());
+        assert!(!scene.saw_a_login());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_certificates_are_checked_again_at_every_connection_of_one_dialer() {
+    let certified = |lab: &Lab, host: &Path| {
+        let ca = lab.key("ca", &["ed25519"]);
+        lab.certify(&ca, host, &["-h", "-I", "web1", "-n", "127.0.0.1"]);
+        format!("HostCertificate {}-cert.pub\n", host.display())
+    };
+    let Some(scene) = Scene::with(certified) else {
+        return;
+    };
+    let authority = host_key(&scene.lab.path("ca"));
+    let known = scene
+        .lab
+        .write("known", &format!("@cert-authority * {authority}\n"));
+    let by_certificate = Target {
+        known_hosts: vec![known.clone()],
+        ..scene.target.clone()
+    };
+    let by_pin = Target {
+        pinned: vec![host_key(&scene.ed25519)],
+        ..scene.target.clone()
+    };
+    let dialer = SshDialer::new(Arc::new(NoPrompt));
+    for target in [&by_certificate, &by_pin] {
+        for route in [Route::Shared, Route::Fresh] {
+            dialer.dial(target, route).await.unwrap();
+        }
+    }
+    // The authority is no longer believed.
+    scene.lab.write("known", "# nothing\n");
+    let refused = error(dialer.dial(&by_certificate, Route::Fresh).await);
+    assert!(
+        matches!(refused, Error::HostKeyUnknown { .. }),
+        "{refused:?}"
+    );
+
+    // Another server answers on the same port: a key of the same type, and no certificate.
+    scene
+        .lab
+        .write("known", &format!("@cert-authority * {authority}\n"));
+    let Scene { lab, sshd, .. } = scene;
+    let wishes = Wishes {
+        host_keys: vec![lab.key("impostor", &["ed25519"])],
+        authorized: vec![public(&lab.path("user"))],
+        config: format!("ListenAddress 127.0.0.1:{}\n", sshd.port),
+    };
+    drop(sshd);
+    let impostor = lab.sshd("impostor_sshd", &wishes);
+    for route in [Route::Shared, Route::Fresh] {
+        let changed = error(dialer.dial(&by_pin, route).await);
+        assert!(
+            matches!(changed, Error::HostKeyChanged { .. }),
+            "{changed:?}"
+        );
+        let unknown = error(dialer.dial(&by_certificate, route).await);
+        assert!(
+            matches!(unknown, Error::HostKeyUnknown { .. }),
+            "{unknown:?}"
+        );
+    }
+    let log = impostor.logged();
+    assert!(
+        log.contains("Connection from") && !log.contains("Accepted"),
+        "{log}"
+    );
 }

@@ -447,3 +447,61 @@ async fn a_wrong_password_may_be_corrected_once_and_not_without_a_terminal() {
     assert_eq!(*operator.asked.lock().unwrap(), [ask(1), ask(2)]);
     assert_eq!(sshd.logged().matches("Failed password").count(), 2);
 }
+
+/// Stands before a real agent, and lists a key more, of a type that nobody knows.
+fn stand_before(agent: &Agent, socket: &Path) {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    const IDENTITIES_ANSWER: u8 = 12;
+    let (listener, behind) = (UnixListener::bind(socket).unwrap(), agent.socket.clone());
+    let message = |stream: &mut UnixStream| -> Option<Vec<u8>> {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).ok()?;
+        let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).ok()?];
+        stream.read_exact(&mut body).ok()?;
+        Some(body)
+    };
+    let say = |stream: &mut UnixStream, body: &[u8]| {
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&length, body].concat()).is_ok()
+    };
+    let string = |text: &[u8]| {
+        let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+        [&length, text].concat()
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut front, mut back) = (stream.unwrap(), UnixStream::connect(&behind).unwrap());
+            while let Some(asked) = message(&mut front) {
+                assert!(say(&mut back, &asked));
+                let mut answer = message(&mut back).unwrap();
+                if answer[0] == IDENTITIES_ANSWER {
+                    let count = u32::from_be_bytes(answer[1..5].try_into().unwrap());
+                    let blob = [string(b"ssh-ed448"), string(&[7; 57])].concat();
+                    let strange = [string(&blob), string(b"strange")].concat();
+                    answer.splice(1..5, (count + 1).to_be_bytes());
+                    answer.splice(5..5, strange);
+                }
+                if !say(&mut front, &answer) {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_also_holds_a_key_of_an_unknown_type_signs_with_the_others() {
+    let Some(lab) = Lab::new() else { return };
+    let key = lab.key("key", &["ed25519"]);
+    let agent = Agent::start(&lab, &[&key]);
+    let socket = lab.path("before.sock");
+    stand_before(&agent, &socket);
+    let (_sshd, target) = server(&lab, vec![public(&key)], "");
+    dial(&Target {
+        agent: Some(socket),
+        ..target
+    })
+    .await
+    .unwrap();
+}
