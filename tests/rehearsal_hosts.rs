@@ -217,6 +217,27 @@ fn cut_between_synced_and_unsynced(filesystem: Filesystem) {
 }
 
 #[test]
+fn a_host_whose_power_is_cut_at_any_moment_of_its_boot_boots_afterwards() {
+    let Some(fleet) = hosts::boot(&[HostSpec::named("web1")]) else {
+        return;
+    };
+    let host = fleet.host("web1").unwrap();
+    host.power_cut().unwrap();
+    for after_ms in [0, 1, 3, 10, 50, 300] {
+        std::thread::scope(|scope| {
+            let boot = scope.spawn(|| host.boot_again());
+            std::thread::sleep(Duration::from_millis(after_ms));
+            host.power_cut().unwrap();
+            // It was not up yet, or had not even begun: both are a boot that was cut.
+            if boot.join().unwrap().is_ok() {
+                host.power_cut().unwrap();
+            }
+        });
+    }
+    host.boot_again().unwrap();
+}
+
+#[test]
 fn a_blocked_host_is_silent_until_it_is_unblocked() {
     let Some(fleet) = hosts::boot(&[HostSpec::named("web1")]) else {
         return;

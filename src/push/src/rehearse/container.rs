@@ -125,6 +125,12 @@ impl Container {
         Ok(Look::Up { failed_units })
     }
 
+    /// Ends its first process; one that has ended is ended already.
+    pub fn kill(&mut self) -> Result<(), Error> {
+        let nspawn = std::path::Path::new("systemd-nspawn");
+        self.nspawn.kill().doing("ending", nspawn)
+    }
+
     /// How it ended, when it has.
     pub fn ended(&mut self) -> Result<Option<String>, Error> {
         self.ended_within(Duration::ZERO)

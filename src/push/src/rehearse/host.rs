@@ -393,7 +393,10 @@ impl RehearsalHost {
     fn switch_off(&self, power: &mut Power) -> Result<(), Error> {
         self.cgroup.kill()?;
         if let Power::On(container, _) = power {
+            // One that was only just started may not have joined the group when that was killed.
+            container.kill()?;
             container.ended_within(ORDERLY_WITHIN)?;
+            self.cgroup.kill()?;
         }
         *power = Power::Off;
         self.cgroup.remove()?;
