@@ -22,6 +22,7 @@ use push_wire::name::TransactionId;
 
 use crate::layout::Layout;
 use crate::machine::{self, Access, Clock, Disk};
+use crate::{lock, progress};
 
 /// What the file starts with.
 const HEAD: &[u8] = b"push journal 1\n";
@@ -125,7 +126,8 @@ pub fn read<M: Disk>(machine: &M, layout: &Layout) -> Result<Journal, JournalErr
 
 /// Reads the records that nobody takes away any more, for whoever tells an operator a verdict
 /// without holding the lock. A record is seen before it is synced, and cut off again when that
-/// fails; so what was read is synced, and only what is still there afterwards counts.
+/// fails; so what was read is synced, only what is still there afterwards counts, and an end counts
+/// only when it [is settled](is_settled).
 pub fn read_settled<M: Disk>(machine: &mut M, layout: &Layout) -> Result<Journal, JournalError> {
     let before = read(machine, layout)?;
     if before.whole_bytes == 0 {
@@ -136,7 +138,27 @@ pub fn read_settled<M: Disk>(machine: &mut M, layout: &Layout) -> Result<Journal
     after
         .records
         .retain(|record| before.records.contains(record));
+    if let Some(last) = after.records.last().cloned()
+        && last.state.is_final()
+        && !is_settled(machine, layout, &last)?
+    {
+        after.records.pop();
+    }
     Ok(after)
+}
+
+/// Whether the transaction that wrote a record of its end has found it durable, so that it will not cut
+/// it off again: it has told so, or is not at it any more, or the host was booted since. A reader's own
+/// sync cannot tell: after it, the transaction's may still fail.
+pub fn is_settled<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    end: &Record,
+) -> Result<bool, JournalError> {
+    let place = layout.transaction(&end.transaction);
+    Ok(machine.stat(place.folder())?.is_none()
+        || progress::has_told(machine, layout, (&end.transaction, &end.state))?
+        || lock::holder(machine, layout)?.is_none())
 }
 
 impl Journal {
@@ -202,6 +224,14 @@ impl Journal {
         self.cut_torn_tail(machine, layout)?;
         machine.reserve(&layout.journal(), RESERVE_BYTES)?;
         self.append(machine, layout, entry)
+    }
+
+    /// Writes what was read anew, whole. A sync that failed may have lost what can still be read, and no
+    /// later sync brings it to the disk: so whoever goes on with the journal of a process that died does
+    /// not rely on it.
+    pub fn renew<M: Disk>(&mut self, machine: &mut M, layout: &Layout) -> Result<(), JournalError> {
+        self.rewrite(machine, layout)?;
+        Ok(machine.reserve(&layout.journal(), RESERVE_BYTES)?)
     }
 
     /// Appends a record and makes it durable. When this fails, the record counts as never written,

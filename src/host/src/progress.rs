@@ -2,7 +2,7 @@
 //! host is up: `serve` follows them for the laptop. Nothing is decided by what was told; the journal
 //! is the judge.
 
-use push_wire::journal::{About, Progress};
+use push_wire::journal::{About, Progress, State};
 use push_wire::message::Switch;
 use push_wire::name::TransactionId;
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,24 @@ pub fn wish<M: Disk>(
         return Ok(Some(Wish::TakeBack));
     }
     Ok(machine.stat(&place.confirmed())?.map(|_| Wish::Confirmed))
+}
+
+/// Whether a transaction has told this state, which it does once the record of it is durable. Progress
+/// that is not there tells nothing.
+pub fn has_told<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    (transaction, state): (&TransactionId, &State),
+) -> std::io::Result<bool> {
+    let path = layout.transaction(transaction).progress();
+    if machine.stat(&path)?.is_none() {
+        return Ok(false);
+    }
+    let told = machine.read(&path, TEXT_BYTES_MAX)?;
+    // A line that was cut short, or that a later push-host wrote, is not this one.
+    Ok(told.split(|byte| *byte == b'\n').any(
+        |line| matches!(serde_json::from_slice(line), Ok(Progress::State(told)) if told == *state),
+    ))
 }
 
 /// Tells something. That nobody can be told is no reason to stop: it is only said in the host's log.

@@ -10,7 +10,7 @@
 //! A journal that cannot be trusted decides nothing: what `current` names stays in effect, its secrets
 //! and firewall are derived, and the error is loud.
 
-use push_wire::journal::{Record, State};
+use push_wire::journal::{Progress, Record, State};
 use push_wire::manifest::Manifest;
 use push_wire::message::Holder;
 
@@ -19,6 +19,7 @@ use crate::journal::{self, Journal, JournalError};
 use crate::layout::Layout;
 use crate::lock::{self, LockError};
 use crate::machine::Machine;
+use crate::progress;
 use crate::store::{self, StoreError};
 use crate::transaction::{self, Since, TransactionError};
 
@@ -92,7 +93,7 @@ pub fn recover<M: Machine>(
     layout: &Layout,
 ) -> Result<Option<State>, RecoverError> {
     let _lock = lock::take(machine, layout, &holder(machine))?;
-    let journal = match journal::read(machine, layout) {
+    let mut journal = match journal::read(machine, layout) {
         Ok(journal) => journal,
         Err(error) => {
             derive(machine, layout)?;
@@ -104,6 +105,9 @@ pub fn recover<M: Machine>(
         return Ok(None);
     };
     let since = since(machine, layout, &last)?;
+    if since == Since::SameBoot {
+        rely(machine, layout, (&mut journal, &last));
+    }
     let state = match &last.state {
         State::Prepared | State::Switching | State::Probation(_) | State::TakingBack(_) => {
             let resumed = transaction::resume(machine, layout, (journal, since));
@@ -119,6 +123,24 @@ pub fn recover<M: Machine>(
         }
     };
     Ok(Some(state))
+}
+
+/// Makes sure of a record that the transaction itself never said to be durable: its process may have
+/// died right after a sync that failed. Where that is not possible, what can be read has to do.
+fn rely<M: Machine>(machine: &mut M, layout: &Layout, (journal, last): (&mut Journal, &Record)) {
+    let told = (&last.transaction, &last.state);
+    if progress::has_told(machine, layout, told).unwrap_or(false) {
+        return;
+    }
+    match journal.renew(machine, layout) {
+        Ok(()) => {
+            let state = Progress::State(last.state.clone());
+            progress::tell(machine, layout, (&last.transaction, &state));
+        }
+        Err(error) => machine.warn(&format!(
+            "the journal cannot be written anew, and may hold what is not on the disk: {error}"
+        )),
+    }
 }
 
 /// Whether the folder of a transaction is still there, which does not outlive a boot.

@@ -414,8 +414,7 @@ impl<M: Machine> Run<'_, M> {
         self.has_switched = true;
         let switched = switch::carry_out(self.machine, self.layout)
             .map_err(StoreError::from)
-            .and_then(|()| links::adopt(self.machine, self.layout, &self.to))
-            .and_then(|()| links::withdraw(self.machine, self.layout, (&self.from, &self.to)));
+            .and_then(|()| links::follow(self.machine, self.layout, (&self.from, &self.to)));
         if let Err(error) = switched {
             return Event::Failed(Cause::Host {
                 why: error.to_string(),

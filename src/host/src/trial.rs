@@ -165,7 +165,7 @@ impl<'a> Trial<'a> {
             || !self
                 .apps
                 .iter()
-                .all(|app| app.has_passed(now_ms - self.started_ms))
+                .all(|app| app.has_passed(now_ms.saturating_sub(self.started_ms)))
         {
             return Ok(Verdict::Open);
         }
@@ -301,7 +301,7 @@ impl<'a> Trial<'a> {
         at: usize,
     ) -> Result<(), Cause> {
         let (wait, now_ms) = (self.waits_for(&self.apps[at]), machine.boottime_ms());
-        let age_ms = now_ms - self.started_ms;
+        let age_ms = now_ms.saturating_sub(self.started_ms);
         let app = &mut self.apps[at];
         if now_ms >= app.next_probe_ms && !app.has_passed(age_ms) {
             let (passed_before, answer_before) = (app.passed, app.answer.clone());

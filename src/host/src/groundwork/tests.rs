@@ -4,7 +4,7 @@ use push_wire::groundwork::{Groundwork, Work};
 
 use super::*;
 use crate::machine::simulated::Simulated;
-use crate::machine::simulated::disk::Survives;
+use crate::machine::simulated::pending::Survives;
 
 fn layout() -> Layout {
     Layout::new("/")

@@ -349,8 +349,22 @@ pub fn folders<M: Disk + ?Sized>(machine: &mut M, path: &Path, access: &Access) 
     machine.sync(parent)
 }
 
+/// Makes a folder that is given to somebody, whole or not at all: nobody mends one that a cut has left
+/// root's. It must not be there yet; the folder above it is the caller's to sync.
+pub fn given_folder<M: Disk + ?Sized>(
+    machine: &mut M,
+    path: &Path,
+    access: &Access,
+) -> io::Result<()> {
+    let new = beside(path);
+    machine.remove_folder(&new)?;
+    machine.folder(&new, access)?;
+    machine.sync(&new)?;
+    machine.rename(&new, path)
+}
+
 /// The name under which the next content of `path` is written: hidden, in the same folder.
-fn beside(path: &Path) -> PathBuf {
+pub fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.push-new"))
 }

@@ -3,10 +3,10 @@
 use push_wire::journal::{Cause, Progress, State};
 use push_wire::message::Holder;
 
-use super::{
-    Scenario, Slices, at_generation_1, layout, request, rollback, scenario, service, stage, update,
-    update_to,
+use super::scenario::{
+    self, Slices, at_generation_1, request, rollback, scenario, stage, update, update_to,
 };
+use super::{Scenario, layout, service};
 use crate::journal;
 use crate::machine::simulated::Simulated;
 use crate::machine::{Clock as _, Node};
@@ -183,8 +183,8 @@ fn the_same_generation_again_touches_no_process() {
 
 #[test]
 fn a_first_push_taken_back_leaves_the_host_as_it_was() {
-    let mut world = super::host();
-    super::put(&mut world, std::path::Path::new("/etc/shared.conf"), b"b");
+    let mut world = scenario::host();
+    scenario::put(&mut world, std::path::Path::new("/etc/shared.conf"), b"b");
     stage(&mut world, 1, Some(Slices::Sick));
     let scenario = scenario("first push", world, request(0, 1));
     let (_, world) = cause(&scenario);
@@ -218,14 +218,14 @@ fn pruning_keeps_what_is_current_what_was_before_and_what_still_runs() {
     );
     for (name, used) in [("r-old", false), ("r-used", true)] {
         let folder = layout().at(&format!("/srv/api/releases/{name}"));
-        super::put(&mut world, &folder.join("code"), b"old");
+        scenario::put(&mut world, &folder.join("code"), b"old");
         if used {
             world.services.in_use.insert(folder.join("code"));
         }
     }
     stage(&mut world, 4, Some(Slices::B));
     assert_eq!(
-        super::switch(&mut world, &request(3, 4)).unwrap(),
+        scenario::switch(&mut world, &request(3, 4)).unwrap(),
         State::Committed
     );
     let left = world.disk.list(&layout().at("/srv/api/releases")).unwrap();
@@ -238,7 +238,7 @@ fn a_failed_generation_is_pruned_after_the_next_commit_and_counts_for_nothing() 
     let (_, mut world) = cause(&update_to(Slices::Sick));
     stage(&mut world, 3, Some(Slices::B));
     assert_eq!(
-        super::switch(&mut world, &request(1, 3)).unwrap(),
+        scenario::switch(&mut world, &request(1, 3)).unwrap(),
         State::Committed
     );
     let there = world.disk.list(&layout().generations()).unwrap();

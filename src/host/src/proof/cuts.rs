@@ -1,36 +1,15 @@
-//! The power goes before any call, or the process dies there.
+//! The power goes before any call, or the process dies there: of a transaction that ends well, of one
+//! that is taken back, of one that prunes, of a recovery, and of a recovery from that.
 
 use push_wire::journal::State;
 
-use super::{Scenario, Slices, layout, scenarios, update_to};
+use super::counts::shown;
+use super::disks::{Bounds, Disks, Tally};
+use super::scenario::{failing, scenarios};
+use super::{CALLS_MAX, Effort, Scenario, layout};
 use crate::machine::simulated::Simulated;
-use crate::machine::simulated::disk::Survives;
+use crate::machine::simulated::pending::Survives;
 use crate::recover::recover;
-
-/// How many random subsets of what was pending are tried at each cut.
-const RANDOM_SUBSETS: u64 = 6;
-
-/// More calls than any transaction makes: a loop that does not end fails here.
-const CALLS_MAX: u64 = 20_000;
-
-/// Every way in which a cut can leave the disk, up to a bound.
-fn outcomes(world: &Simulated, cut: u64) -> Vec<Survives> {
-    let mut all = vec![Survives::Nothing, Survives::Everything];
-    all.extend((1..world.disk.pending()).map(Survives::Prefix));
-    if world.disk.pending() > 0 {
-        all.extend((0..RANDOM_SUBSETS).map(|n| Survives::Random(cut * RANDOM_SUBSETS + n)));
-    }
-    all
-}
-
-/// Counts are shown with `--nocapture`.
-#[allow(
-    clippy::print_stdout,
-    reason = "a test's counts are what a longer run is looked at for"
-)]
-fn shown(counts: &str) {
-    println!("{counts}");
-}
 
 /// One way in which a cut can leave the disk, another one from cut to cut.
 fn in_turn(cut: u64) -> Survives {
@@ -41,118 +20,112 @@ fn in_turn(cut: u64) -> Survives {
     }
 }
 
-/// Recoveries are cut everywhere, but only those from every so many-th cut of a transaction, unless
-/// `PUSH_PROOF=all` asks for all of them.
-fn stride() -> u64 {
-    match std::env::var("PUSH_PROOF").as_deref() {
-        Ok("all") => 1,
-        Ok(_) | Err(_) => 11,
-    }
+/// The transactions that take themselves back; a developer waits for two of them.
+fn some_failing() -> Vec<Scenario> {
+    let most = Effort::asked_for().of(2, usize::MAX);
+    failing().into_iter().take(most).collect()
 }
 
-/// Runs `check` on the world as each cut of a transaction leaves it; returns how many cuts there are.
-fn at_every_cut(scenario: &Scenario, mut check: impl FnMut(u64, &Simulated)) -> u64 {
-    for cut in 1..CALLS_MAX {
-        let mut world = scenario.world.clone().cut_at(cut);
-        match world.until_the_cut(|world| scenario.transact(world)) {
-            None => check(cut, &world),
-            Some(ended) => {
-                let state = ended.unwrap();
-                let expected = if state.is_committed() {
-                    scenario.to()
-                } else {
-                    scenario.from()
-                };
-                assert_eq!(world.generation_in_effect(), expected, "{}", scenario.name);
-                return cut - 1;
-            }
-        }
-    }
-    panic!("{} makes more than {CALLS_MAX} calls", scenario.name);
+/// Boots every disk that a cut anywhere in a transaction can leave.
+pub(super) fn every_disk(scenario: &Scenario, bounds: Bounds) -> (Tally, State) {
+    let mut disks = Disks::new(scenario, bounds);
+    let state = scenario.at_every_cut(|_, world| disks.cut(world));
+    (disks.tally, state)
 }
 
 #[test]
 fn a_transaction_cut_at_any_call_ends_wholly_old_or_wholly_new() {
+    let mut all = Tally::default();
     for scenario in scenarios() {
-        let mut boots = 0;
-        let cuts = at_every_cut(&scenario, |cut, world| {
-            let told = scenario.told(world);
-            for survives in outcomes(world, cut) {
-                let mut world = world.clone();
-                scenario.boots_wholly(&mut world, (survives, &told));
-                boots += 1;
-            }
-        });
-        shown(&format!("{}: {cuts} cuts, {boots} boots", scenario.name));
-        assert!(cuts > 50, "{}: only {cuts} calls were cut", scenario.name);
+        let (tally, state) = every_disk(&scenario, Bounds::asked_for());
+        shown(&format!("cuts: {}: {tally}", scenario.name));
+        assert_eq!(state, State::Committed);
+        assert!(
+            tally.cuts > 50,
+            "{}: only {} cuts",
+            scenario.name,
+            tally.cuts
+        );
+        all.add(tally);
     }
+    shown(&format!("cuts: transactions in all: {all}"));
 }
 
 #[test]
-fn a_transaction_that_fails_and_is_cut_at_any_call_ends_wholly_old() {
-    for flaw in [
-        Slices::Failing,
-        Slices::Sick,
-        Slices::Crashing,
-        Slices::Refused,
-    ] {
-        let scenario = update_to(flaw);
-        at_every_cut(&scenario, |cut, world| {
-            let told = scenario.told(world);
-            let mut world = world.clone();
-            scenario.boots_wholly(&mut world, (in_turn(cut), &told));
-            assert_eq!(
-                world.generation_in_effect(),
-                scenario.from(),
-                "{flaw:?}, cut {cut}"
-            );
-        });
+fn a_transaction_that_is_taken_back_and_cut_at_any_call_ends_wholly_old() {
+    let mut all = Tally::default();
+    for scenario in some_failing() {
+        let (tally, state) = every_disk(&scenario, Bounds::asked_for());
+        assert!(matches!(state, State::TakenBack(_)), "{}", scenario.name);
+        all.add(tally);
     }
+    shown(&format!("cuts: takings back: {all}"));
 }
 
+/// Recoveries are cut everywhere, but only those from every so many-th cut of a transaction.
 #[test]
 fn a_recovery_cut_at_any_call_and_run_again_ends_wholly_old_or_wholly_new() {
-    for scenario in scenarios() {
-        let mut recoveries = 0;
-        at_every_cut(&scenario, |cut, world| {
-            if !cut.is_multiple_of(stride()) {
-                return;
-            }
+    let stride = Effort::asked_for().of(101_u64, 7);
+    let step = usize::try_from(stride).unwrap();
+    let (mut recoveries, mut again) = (0, 0);
+    for scenario in [scenarios(), failing()].concat() {
+        scenario.at_cuts(step, |cut, world| {
             let told = scenario.told(world);
             let mut booted = world.clone();
-            booted.power_on(in_turn(cut / stride()));
-            for again in 1..CALLS_MAX {
-                let mut world = booted.clone().cut_at(again);
-                if world
-                    .until_the_cut(|world| recover(world, &layout()))
-                    .is_some()
-                {
-                    break;
-                }
-                scenario.boots_wholly(&mut world, (in_turn(cut + again), &told));
+            booted.power_on(in_turn(cut / stride));
+            at_every_cut_of_a_recovery(&booted, |inner, world| {
                 recoveries += 1;
-            }
+                let survives = in_turn(cut + inner);
+                scenario.boots_wholly(&mut world.clone(), (survives, &told));
+                if (cut + inner).is_multiple_of(stride * 31) {
+                    let mut booted = world.clone();
+                    booted.power_on(survives);
+                    at_every_cut_of_a_recovery(&booted, |third, world| {
+                        again += 1;
+                        let survives = in_turn(inner + third);
+                        scenario.boots_wholly(&mut world.clone(), (survives, &told));
+                    });
+                }
+            });
         });
-        shown(&format!("{}: {recoveries} recoveries cut", scenario.name));
     }
+    shown(&format!(
+        "cuts: {recoveries} of recoveries, and {again} of recoveries from those"
+    ));
+}
+
+fn at_every_cut_of_a_recovery(booted: &Simulated, mut check: impl FnMut(u64, &Simulated)) {
+    for cut in 1..CALLS_MAX {
+        let mut world = booted.clone().cut_at(cut);
+        let ended = world.until_the_cut(|world| recover(world, &layout()));
+        if ended.is_some() {
+            return;
+        }
+        check(cut, &world);
+    }
+    panic!("LIVENESS: a recovery makes more than {CALLS_MAX} calls");
 }
 
 #[test]
 fn a_transaction_whose_process_dies_at_any_call_is_ended_without_a_boot() {
-    for scenario in scenarios() {
-        at_every_cut(&scenario, |_, world| {
+    let mut deaths = 0;
+    for scenario in [scenarios(), some_failing()].concat() {
+        scenario.at_cuts(Effort::asked_for().of(5, 1), |_, world| {
             let mut world = world.clone();
             let told = scenario.told(&world);
             let recovered = recover(&mut world, &layout());
-            scenario.is_whole(&world, &recovered, &told);
+            let settled = scenario.settles(&world, &recovered);
+            scenario.agrees(&settled, &told);
+            deaths += 1;
         });
     }
+    shown(&format!("deaths of the process: {deaths}"));
 }
 
 #[test]
 fn a_second_recovery_changes_nothing() {
     for scenario in scenarios() {
-        at_every_cut(&scenario, |cut, world| {
+        scenario.at_cuts(Effort::asked_for().of(7, 1), |cut, world| {
             let mut world = world.clone();
             let told = scenario.told(&world);
             scenario.boots_wholly(&mut world, (Survives::Random(cut), &told));
@@ -168,14 +141,48 @@ fn a_second_recovery_changes_nothing() {
     }
 }
 
+/// A release or a generation that is pruned is there wholly, or not at all under its name.
+#[test]
+fn pruning_cut_at_any_call_leaves_nothing_half_under_its_name() {
+    let scenario = super::scenario::crowded();
+    let (folders, before) = (
+        [layout().generations(), layout().at("/srv/api/releases")],
+        &scenario.world.disk,
+    );
+    let mut gone = 0;
+    scenario.at_cuts(Effort::asked_for().of(3, 1), |cut, world| {
+        let outcomes = (0..8).map(|n| Survives::Random(cut * 8 + n));
+        for survives in [Survives::Nothing, Survives::Everything]
+            .into_iter()
+            .chain(outcomes)
+        {
+            let mut disk = world.disk.clone();
+            disk.power_cut(survives);
+            for folder in &folders {
+                for name in before.list(folder).unwrap() {
+                    let place = folder.join(&name);
+                    let (was, is) = (before.below(&place), disk.below(&place));
+                    let is_there = disk.stat(&place).unwrap().is_some();
+                    gone += u64::from(!is_there);
+                    assert!(
+                        !is_there || was == is,
+                        "SAFETY: {name} is half pruned: {is:?}"
+                    );
+                }
+            }
+        }
+    });
+    assert!(gone > 0, "nothing was pruned");
+}
+
 #[test]
 fn a_committed_generation_survives_any_later_power_cut() {
     for scenario in scenarios() {
         let mut world = scenario.world.clone();
         assert_eq!(scenario.transact(&mut world).unwrap(), State::Committed);
-        for survives in outcomes(&world, 0) {
-            let mut world = world.clone();
-            scenario.boots_wholly(&mut world, (survives, &[State::Committed]));
+        for seed in 0..200 {
+            let told = (Survives::Random(seed), &[State::Committed][..]);
+            scenario.boots_wholly(&mut world.clone(), told);
         }
     }
 }

@@ -1,101 +1,152 @@
-//! Any call fails, the disk is full or read-only from any call on, the clock jumps: without a cut, and
-//! with the truth told at once.
+//! Any call fails, tools refuse, the disk is full or read-only from any call on, clocks jump: without a
+//! cut, and with the truth told at once.
 
 use push_wire::journal::State;
 
-use super::{Scenario, Slices, layout, scenarios, update, update_to};
-use crate::machine::simulated::disk::Survives;
-use crate::machine::simulated::{Fault, Simulated};
+use super::counts::shown;
+use super::scenario::{Slices, failing, scenarios, update, update_to};
+use super::{CALLS_MAX, Effort, Scenario, layout};
+use crate::machine::simulated::pending::Survives;
+use crate::machine::simulated::random::Random;
+use crate::machine::simulated::trouble::{Fault, Trouble};
 use crate::recover::recover;
 
-/// More calls than any transaction makes.
-const CALLS_MAX: u64 = 20_000;
-
-/// Lets a fault begin at every call; returns how many there were.
-fn at_every_call(
-    scenario: &Scenario,
-    fault: Fault,
-    mut check: impl FnMut(&mut Simulated, Result<State, ()>),
-) -> u64 {
-    let mut calm = scenario.world.clone().cut_at(u64::MAX);
+/// How many calls a transaction makes when nothing goes wrong.
+pub(super) fn calls(scenario: &Scenario) -> u64 {
+    let mut calm = scenario.world.clone().with(&[]);
     let _ = scenario.transact(&mut calm);
-    let calls = calm.calls();
-    assert!(calls < CALLS_MAX);
-    for call in 1..=calls {
-        let mut world = scenario.world.clone().fault_at(call, fault);
-        let verdict = scenario.transact(&mut world).map_err(drop);
-        check(&mut world, verdict);
-    }
-    calls
+    assert!(calm.calls() < CALLS_MAX);
+    calm.calls()
 }
 
-/// What was said at once is true at once; what was left in doubt is settled once the fault is gone.
-fn is_true_or_settles(scenario: &Scenario, world: &mut Simulated, verdict: Result<State, ()>) {
-    let told = scenario.told(world);
+/// Runs a transaction in trouble; what it says at once is true at once, and what it leaves in doubt is
+/// settled by one recovery, or one boot, once the trouble is over.
+fn is_true_and_settles(scenario: &Scenario, troubles: &[Trouble]) -> Result<State, ()> {
+    let mut world = scenario.world.clone().with(troubles);
+    let verdict = scenario.transact(&mut world).map_err(drop);
+    let calls = world.calls();
+    let told = scenario.told(&world);
     world.repair();
-    if let Ok(state) = verdict {
-        let expected = if state.is_committed() {
-            scenario.to()
-        } else {
-            scenario.from()
-        };
+    if let Ok(state) = &verdict {
+        let expected = scenario.generation(state);
+        let found = world.generation_served();
         assert_eq!(
-            world.generation_served(),
+            Some(found),
             expected,
-            "{}: {state:?}",
+            "SAFETY: {}: false verdict: {state:?} in {troubles:?}",
             scenario.name
         );
-        scenario.agrees(world, expected, &told);
     } else {
         assert!(
             !told.iter().any(State::is_final),
-            "in doubt, yet told {told:?}"
+            "SAFETY: {}: false verdict: in doubt, yet told {told:?} in {troubles:?}",
+            scenario.name
         );
     }
     let mut cut = world.clone();
-    let recovered = recover(world, &layout());
-    scenario.is_whole(world, &recovered, &told);
-    scenario.boots_wholly(&mut cut, (Survives::Random(world.calls()), &told));
+    let recovered = recover(&mut world, &layout());
+    let settled = scenario.settles(&world, &recovered);
+    scenario.leaves_others_alone(&world, settled.found);
+    scenario.agrees(&settled, &told);
+    scenario.boots_wholly(&mut cut, (Survives::Random(calls), &told));
+    verdict
 }
 
 #[test]
-fn a_call_that_fails_leaves_the_host_wholly_old_or_wholly_new_and_the_verdict_true() {
-    for scenario in scenarios() {
-        at_every_call(&scenario, Fault::Once, |world, verdict| {
-            is_true_or_settles(&scenario, world, verdict);
-        });
+fn any_fault_at_any_call_leaves_the_host_whole_and_the_verdict_true() {
+    let stride = Effort::asked_for().of(61, 1);
+    let mut tried = 0;
+    let failing = [Slices::Failing, Slices::Sick].map(update_to);
+    for (at, scenario) in [scenarios(), failing.into()].concat().iter().enumerate() {
+        let calls = calls(scenario);
+        for (nth, fault) in Fault::ALL.into_iter().enumerate() {
+            let first = (at + nth) as u64 % stride;
+            for call in (1 + first..=calls).step_by(usize::try_from(stride).unwrap()) {
+                for trouble in [Trouble::once(fault, call), Trouble::from(fault, call)] {
+                    let _ = is_true_and_settles(scenario, &[trouble]);
+                    tried += 1;
+                }
+            }
+        }
+    }
+    shown(&format!(
+        "faults: {tried} of {} kinds, for one call and from there on",
+        Fault::ALL.len()
+    ));
+}
+
+#[test]
+fn two_faults_together_leave_the_host_whole_and_the_verdict_true() {
+    let pairs = Effort::asked_for().of(300, 20_000);
+    let all = [scenarios(), failing()].concat();
+    let lengths: Vec<u64> = all.iter().map(calls).collect();
+    for seed in 0..pairs {
+        let mut random = Random::new(seed);
+        let at = random.index(all.len());
+        let mut trouble = || {
+            let fault = Fault::ALL[random.index(Fault::ALL.len())];
+            let from = 1 + random.below(lengths[at]);
+            let until = from + [1, 3, 20, CALLS_MAX][random.index(4)];
+            Trouble { fault, from, until }
+        };
+        let both = [trouble(), trouble()];
+        let _ = is_true_and_settles(&all[at], &both);
+    }
+    shown(&format!("faults: {pairs} pairs, by seed"));
+}
+
+/// Room was kept in advance: once begun, a transaction also ends, and says so, on a full disk.
+pub(super) fn a_full_disk_hinders_nothing(scenario: &Scenario) {
+    for call in (1..=calls(scenario)).step_by(Effort::asked_for().of(5, 1)) {
+        let full = [Trouble::from(Fault::Full, call)];
+        let verdict = is_true_and_settles(scenario, &full);
+        let mut world = scenario.world.clone().with(&full);
+        let _ = scenario.transact(&mut world);
+        assert!(
+            verdict.is_ok() || scenario.told(&world).is_empty(),
+            "LIVENESS: {}: a disk that is full from call {call} on: {verdict:?}",
+            scenario.name
+        );
     }
 }
 
 #[test]
 fn a_disk_that_fills_up_at_any_call_does_not_keep_a_host_from_going_back() {
     for flaw in [Slices::B, Slices::Failing, Slices::Sick] {
-        let scenario = update_to(flaw);
-        at_every_call(&scenario, Fault::Full, |world, verdict| {
-            // Room was kept in advance: once begun, it also ends, and says so, on a full disk.
-            assert!(
-                verdict.is_ok() || scenario.told(world).is_empty(),
-                "{flaw:?}: {verdict:?}"
-            );
-            is_true_or_settles(&scenario, world, verdict);
-        });
+        a_full_disk_hinders_nothing(&update_to(flaw));
+    }
+}
+
+/// A risky transaction that was confirmed commits, whatever the wall clock says.
+pub(super) fn the_wall_clock_decides_nothing(mut scenario: Scenario) {
+    scenario.request.about.confirm_within_ms = Some(30_000);
+    let id = scenario.request.switch.transaction.clone();
+    let confirmed = (&id, crate::progress::Wish::Confirmed);
+    crate::progress::ask(&mut scenario.world, &layout(), confirmed).unwrap();
+    for fault in [Fault::ClockBehind, Fault::ClockAhead] {
+        for call in (1..=calls(&scenario)).step_by(Effort::asked_for().of(5, 1)) {
+            for trouble in [Trouble::once(fault, call), Trouble::from(fault, call)] {
+                let mut world = scenario.world.clone().with(&[trouble]);
+                let state = scenario.transact(&mut world).unwrap();
+                assert_eq!(state, State::Committed, "LIVENESS: {trouble:?}");
+                assert_eq!(world.generation_in_effect(), scenario.to());
+            }
+        }
     }
 }
 
 #[test]
-fn a_disk_that_becomes_read_only_at_any_call_makes_no_false_verdict() {
-    for scenario in scenarios() {
-        at_every_call(&scenario, Fault::ReadOnly, |world, verdict| {
-            is_true_or_settles(&scenario, world, verdict);
-        });
-    }
+fn a_wall_clock_that_jumps_by_years_decides_nothing() {
+    the_wall_clock_decides_nothing(update());
 }
 
 #[test]
-fn a_clock_that_jumps_decides_nothing() {
-    let scenario = update();
-    at_every_call(&scenario, Fault::ClockJump, |world, verdict| {
-        assert_eq!(verdict, Ok(State::Committed));
-        assert_eq!(world.generation_in_effect(), 2);
-    });
+fn a_host_that_was_suspended_past_the_deadline_takes_back_and_never_hangs() {
+    let mut scenario = update();
+    scenario.request.about.confirm_within_ms = Some(30_000);
+    let until_switched = calls(&update());
+    for call in until_switched..until_switched + 200 {
+        let verdict = is_true_and_settles(&scenario, &[Trouble::from(Fault::Suspended, call)]);
+        assert!(matches!(verdict, Ok(State::TakenBack(_))), "{verdict:?}");
+    }
 }

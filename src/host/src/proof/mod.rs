@@ -3,379 +3,103 @@
 //!
 //! | file | proves |
 //! |---|---|
-//! | `cuts` | the power goes, or the process dies, before any call; of a recovery too |
-//! | `faults` | any call fails; the disk is full or read-only from any call on; the clock jumps |
-//! | `seeds` | all of that at once, chosen by seed; more seeds with `PUSH_SEEDS`, one with `PUSH_SEED` |
+//! | `cuts` | the power goes, or the process dies, before any call: of a transaction, a taking back, a prune, a recovery, a recovery from that |
+//! | `disks` | every disk that a cut can leave, up to a bound that is counted |
+//! | `faults` | any call fails, tools refuse, disks are full or read-only, clocks jump; one at every call, pairs by seed |
+//! | `seeds` | all of that at once, chosen by seed |
+//! | `race` | somebody confirms or asks at any call, around the deadline too |
+//! | `syncs` | no sync could be left out |
+//! | `lies` | a host that breaks a rule is found out: see below |
 //! | `conduct` | what a transaction decides when nothing is cut: health, deadline, wishes, evidence |
 //! | `tampering` | what is not as push left it is refused |
+//! | `scenario` | the hosts, and what is asked of them; a new kind of declared thing belongs there, into `Slices` |
 //!
-//! A scenario is a host with a generation in effect, another one staged, and the request to switch.
-//! A new kind of declared thing belongs into [`Slices`], so that it is part of every scenario.
+//! Uploads and staging are cut in `serve::tests::cuts`.
+//!
+//! A failure says which kind of promise it breaks. **SAFETY**: half of one generation and half of another,
+//! or somebody was told what is not so. **LIVENESS**: one recovery that nothing disturbs, or one boot, does
+//! not end it.
+//!
+//! What is broken on purpose, and the test that then fails (`lies` does so at every run):
+//!
+//! | rule | broken by | fails |
+//! |---|---|---|
+//! | COMMITTED is durable before anybody is told | that sync does nothing | `cuts`: false verdict |
+//! | a verdict is told only when nobody takes it away | a session that tells what it read and synced | `race`: told another end |
+//! | a replaced file is there at every moment | a rename that removes first | `cuts` |
+//! | every boot recovers | a boot without recovery | `cuts` |
+//! | room for the way back is kept in advance | a reservation that keeps nothing | `faults`: a full disk |
+//! | secrets go with the generation that used them | removed secrets stay | `cuts` |
+//! | the deadline is on CLOCK_BOOTTIME | it follows the wall clock | `faults`: the clock jumps |
+//! | nothing is synced in vain | each sync does nothing once | `syncs` |
+//!
+//! `PUSH_PROOF=all` tries everything, `PUSH_SEEDS=100000` as many seeds, `PUSH_SEED=17` that one, and
+//! `PUSH_COUNTS=FILE` keeps the counts, as `tests/run` does.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
-use push_wire::digest::Digest;
-use push_wire::firewall::{Firewall, Ports, Protocol, Rule};
-use push_wire::health::{Health, Probe};
-use push_wire::journal::{About, Progress, State};
-use push_wire::manifest::{
-    App, FORMAT, File, Manifest, OnChange, OnRelease, Placed, Provenance, Reader, Runs, Secret,
-    Slice, Text, Unit,
-};
-use push_wire::message::Switch;
-use push_wire::name::{GenerationId, TransactionId, UnitName, UserName};
+use push_wire::journal::{Progress, State};
 
 use crate::journal;
 use crate::layout::Layout;
-use crate::machine::simulated::disk::Survives;
-use crate::machine::simulated::{SEAL, Simulated};
-use crate::machine::{self, Access, Disk as _};
-use crate::progress::{self, Request};
+use crate::machine::Node;
+use crate::machine::simulated::Simulated;
+use crate::machine::simulated::pending::Survives;
 use crate::recover::{RecoverError, recover};
 use crate::transaction::{TransactionError, transact};
 
 mod conduct;
+pub(crate) mod counts;
 mod cuts;
+mod disks;
 mod faults;
+mod lies;
+mod race;
+mod scenario;
 mod seeds;
+mod syncs;
 mod tampering;
+
+use scenario::{Scenario, service};
+
+/// More calls than anything makes that is proven here: a loop that does not end fails by it.
+const CALLS_MAX: u64 = 20_000;
 
 fn layout() -> Layout {
     Layout::new("/")
 }
 
-/// A host, and what is asked of it.
-#[derive(Clone)]
-struct Scenario {
-    name: &'static str,
-    world: Simulated,
-    request: Request,
-}
-
-/// What a generation of the simulated host declares, by the letter that all its contents carry.
+/// How much is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slices {
-    /// Everything that can be declared, and a unit and a file that B does not have.
-    A,
-    /// Everything with other contents, and a unit and a file that A does not have.
-    B,
-    /// As B, and its service does not start.
-    Failing,
-    /// As B, and its service is never healthy.
-    Sick,
-    /// As B, and its service restarts by itself.
-    Crashing,
-    /// As B, and nginx goes on with its old configuration.
-    Refused,
+pub(crate) enum Effort {
+    /// What a developer waits for.
+    Sample,
+    /// Everything, as `tests/run` asks for it by `PUSH_PROOF=all`.
+    All,
 }
 
-impl Slices {
-    fn letter(self) -> &'static str {
+impl Effort {
+    pub(crate) fn asked_for() -> Self {
+        match std::env::var("PUSH_PROOF").as_deref() {
+            Ok("all") => Self::All,
+            Ok(_) | Err(_) => Self::Sample,
+        }
+    }
+
+    /// One of two numbers, by effort.
+    pub(crate) fn of<T>(self, sample: T, all: T) -> T {
         match self {
-            Self::A => "a",
-            Self::B | Self::Failing | Self::Sick | Self::Crashing | Self::Refused => "b",
-        }
-    }
-
-    fn flaw(self) -> &'static str {
-        match self {
-            Self::A | Self::B | Self::Refused => "",
-            Self::Failing => "\nfails",
-            Self::Sick => "\nsick",
-            Self::Crashing => "\ncrashes",
+            Self::Sample => sample,
+            Self::All => all,
         }
     }
 }
 
-/// The contents of a generation, by their path inside it.
-type Contents = BTreeMap<String, Vec<u8>>;
-
-fn unit(owner: &str, text: &str) -> Unit {
-    Unit {
-        digest: Digest::of(text),
-        app: owner.parse().unwrap(),
-        wanted_by: BTreeSet::from(["multi-user.target".parse().unwrap()]),
-        runs: Runs::Always,
-        on_release: OnRelease::Restart,
-    }
-}
-
-fn file(content: &str) -> File {
-    File {
-        digest: Digest::of(content),
-        owner: UserName::root(),
-        group: UserName::root(),
-        mode: 0o644,
-        on_change: OnChange::Nothing,
-    }
-}
-
-fn secret(sealed: &[u8]) -> Secret {
-    Secret {
-        sealed: Digest::of(sealed),
-        source: Digest::of(sealed),
-        fingerprint: Digest::of(sealed),
-        recipient: Digest::of("host key"),
-        owner: "api".parse().unwrap(),
-        reader: Reader::App,
-    }
-}
-
-fn app(slices: Slices) -> App {
-    App {
-        release: format!("r-{}", slices.letter()).parse().unwrap(),
-        tree: Digest::of(slices.letter()),
-        size: 1,
-        user: "api".parse().unwrap(),
-        shared: BTreeSet::new(),
-        ports: BTreeSet::new(),
-        keep_releases: 2,
-        health: Some(Health {
-            probes: vec![Probe::Tcp {
-                host: "127.0.0.1".to_owned(),
-                port: 8080,
-            }],
-            timeout_ms: 3_000,
-            interval_ms: 100,
-            passes: 2,
-            quiet_ms: 500,
-        }),
-    }
-}
-
-fn firewall(slices: Slices) -> Firewall {
-    let port = if slices == Slices::A { 80 } else { 443 };
-    let rule = Rule {
-        protocol: Protocol::Tcp,
-        ports: Ports::one(port),
-        from: BTreeSet::new(),
-    };
-    Firewall {
-        allow: BTreeSet::from([rule]),
-        ..Firewall::default()
-    }
-}
-
-fn slice(slices: Slices) -> (Slice, Contents) {
-    let (letter, flaw) = (slices.letter(), slices.flaw());
-    let mut slice = Slice::default();
-    let mut contents = Contents::new();
-    slice.apps.insert("api".parse().unwrap(), app(slices));
-    slice.apps.insert(
-        "same".parse().unwrap(),
-        App {
-            health: None,
-            ..app(Slices::A)
-        },
-    );
-    for (name, text) in [
-        (
-            "api.service".to_owned(),
-            format!("app=api\ntext={letter}{flaw}"),
-        ),
-        ("same.service".to_owned(), "text=same".to_owned()),
-        (format!("only-{letter}.service"), format!("text={letter}")),
-    ] {
-        let owner = if text == "text=same" { "same" } else { "api" };
-        slice
-            .units
-            .insert(name.parse().unwrap(), unit(owner, &text));
-        contents.insert(format!("systemd/{name}"), text.into_bytes());
-    }
-    let site = match slices {
-        Slices::Refused => "refused".to_owned(),
-        Slices::A | Slices::B | Slices::Failing | Slices::Sick | Slices::Crashing => {
-            format!("site {letter}")
-        }
-    };
-    slice.sites.insert(
-        "api".parse().unwrap(),
-        Text {
-            digest: Digest::of(&site),
-        },
-    );
-    contents.insert("nginx/api.conf".to_owned(), site.into_bytes());
-    slice.firewall = Some(firewall(slices));
-    for path in [
-        "/etc/shared.conf".to_owned(),
-        format!("/etc/only-{letter}.conf"),
-    ] {
-        slice.files.insert(path.parse().unwrap(), file(letter));
-        contents.insert(format!("files{path}"), letter.into());
-    }
-    let sealed = [SEAL, letter.as_bytes()].concat();
-    let name = format!("key-{letter}");
-    contents.insert(format!("secrets/api/{name}.age"), sealed.clone());
-    slice.secrets.insert(
-        "api".parse().unwrap(),
-        BTreeMap::from([(name.parse().unwrap(), secret(&sealed))]),
-    );
-    (slice, contents)
-}
-
-/// Puts a generation on the disk as staging leaves it: complete, durable, not in effect.
-fn stage(world: &mut Simulated, id: u64, slices: Option<Slices>) {
-    let (slice, mut contents) = slices.map(slice).unwrap_or_default();
-    let generation = layout().generation(GenerationId(id));
-    let placed = Placed {
-        slice,
-        provenance: Provenance::default(),
-    };
-    let manifest = Manifest {
-        format: FORMAT,
-        generation: GenerationId(id),
-        restores: None,
-        ways_in: BTreeSet::from([22]),
-        slices: BTreeMap::from([("shop".parse().unwrap(), placed)]),
-    };
-    contents.insert(
-        "manifest.json".to_owned(),
-        serde_json::to_vec(&manifest).unwrap(),
-    );
-    if let Some(text) = manifest.nftables() {
-        contents.insert("nftables/push.nft".to_owned(), text.into_bytes());
-        contents.insert(
-            "nginx/00-generation.conf".to_owned(),
-            id.to_string().into_bytes(),
-        );
-    }
-    for (path, content) in contents {
-        put(world, &generation.folder().join(path), &content);
-    }
-    for (name, app) in manifest.apps() {
-        let release = layout().release(name, &app.release);
-        if world.disk.stat(&release).unwrap().is_none() {
-            put(
-                world,
-                &release.join("code"),
-                app.release.as_str().as_bytes(),
-            );
-        }
-        let link = generation.app(name);
-        machine::folders(world, link.parent().unwrap(), &Access::public_folder()).unwrap();
-        world.link(&release, &link).unwrap();
-    }
-    world.disk.sync_everything();
-}
-
-fn put(world: &mut Simulated, path: &Path, content: &[u8]) {
-    machine::folders(world, path.parent().unwrap(), &Access::public_folder()).unwrap();
-    world.create(path, content, &Access::public_file()).unwrap();
-}
-
-fn request(from: u64, to: u64) -> Request {
-    let transaction: TransactionId = format!("t{to}").parse().unwrap();
-    let nonce = Digest::of("nonce");
-    Request {
-        switch: Switch {
-            generation: GenerationId(to),
-            transaction,
-            nonce,
-            confirm_within_ms: None,
-        },
-        about: About {
-            from: GenerationId(from),
-            to: GenerationId(to),
-            project: "shop".parse().unwrap(),
-            restores: None,
-            provenance: Provenance::default(),
-            confirm_within_ms: None,
-            nonce,
-        },
-    }
-}
-
-/// A host that has systemd's, nginx's and the apps' folders, and files of its own.
-fn host() -> Simulated {
-    let mut world = Simulated::default();
-    for folder in [
-        "/etc/systemd/system/ssh.service.wants",
-        "/etc/push/generations",
-        "/run/push",
-    ] {
-        machine::folders(&mut world, Path::new(folder), &Access::public_folder()).unwrap();
-    }
-    put(&mut world, Path::new("/etc/passwd"), b"root:x:0:0");
-    world.disk.sync_everything();
-    world
-}
-
-/// Carries out a request from its beginning to its end.
-fn switch(world: &mut Simulated, request: &Request) -> Result<State, TransactionError> {
-    progress::leave_request(world, &layout(), request).unwrap();
-    transact(world, &layout(), request)
-}
-
-/// A host at generation 1, by a push that was committed.
-fn at_generation_1() -> Simulated {
-    let mut world = host();
-    stage(&mut world, 1, Some(Slices::A));
-    assert_eq!(
-        switch(&mut world, &request(0, 1)).unwrap(),
-        State::Committed
-    );
-    assert_eq!(world.generation_in_effect(), 1);
-    world.disk.sync_everything();
-    world
-}
-
-/// A scenario whose request has been left, so that a transaction can begin.
-fn scenario(name: &'static str, mut world: Simulated, request: Request) -> Scenario {
-    progress::leave_request(&mut world, &layout(), &request).unwrap();
-    world.disk.sync_everything();
-    Scenario {
-        name,
-        world,
-        request,
-    }
-}
-
-/// A first push, onto a host that has one of the files already, with the same content.
-fn first_push() -> Scenario {
-    let mut world = host();
-    put(&mut world, Path::new("/etc/shared.conf"), b"a");
-    stage(&mut world, 1, Some(Slices::A));
-    scenario("first push", world, request(0, 1))
-}
-
-/// A push that changes everything, and adopts a file.
-fn update_to(slices: Slices) -> Scenario {
-    let mut world = at_generation_1();
-    put(&mut world, Path::new("/etc/only-b.conf"), b"b");
-    stage(&mut world, 2, Some(slices));
-    scenario("update", world, request(1, 2))
-}
-
-fn update() -> Scenario {
-    update_to(Slices::B)
-}
-
-/// Generation 3 is what generation 1 was.
-fn rollback() -> Scenario {
-    let Scenario {
-        mut world,
-        request: first,
-        ..
-    } = update();
-    assert_eq!(
-        transact(&mut world, &layout(), &first).unwrap(),
-        State::Committed
-    );
-    assert_eq!(world.generation_in_effect(), 2);
-    stage(&mut world, 3, Some(Slices::A));
-    scenario("rollback", world, request(2, 3))
-}
-
-/// The project leaves the host.
-fn removal() -> Scenario {
-    let mut world = at_generation_1();
-    stage(&mut world, 2, None);
-    scenario("removal", world, request(1, 2))
-}
-
-fn scenarios() -> Vec<Scenario> {
-    vec![first_push(), update(), rollback(), removal()]
+/// What stands once everything has calmed down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Settled {
+    /// The generation in effect.
+    found: u64,
+    /// How the journal says that the transaction ended, if it knows it.
+    recorded: Option<State>,
 }
 
 impl Scenario {
@@ -391,62 +115,111 @@ impl Scenario {
         self.request.about.to.0
     }
 
+    /// The generation that a final state is about.
+    fn generation(&self, state: &State) -> Option<u64> {
+        match state {
+            State::Committed => Some(self.to()),
+            State::TakenBack(_) => Some(self.from()),
+            State::Prepared | State::Switching | State::Probation(_) | State::TakingBack(_) => None,
+        }
+    }
+
     /// The host comes up again after a cut, undisturbed; then everything must be of one generation,
     /// and that the one which the journal and whoever was told say.
     fn boots_wholly(&self, world: &mut Simulated, (survives, told): (Survives, &[State])) {
+        let settled = self.boots(world, survives);
+        self.leaves_others_alone(world, settled.found);
+        self.agrees(&settled, told);
+    }
+
+    /// The host comes up again, undisturbed.
+    fn boots(&self, world: &mut Simulated, survives: Survives) -> Settled {
         world.power_on(survives);
         let recovered = recover(world, &layout());
         world.finish_boot();
-        self.is_whole(world, &recovered, told);
+        self.settles(world, &recovered)
     }
 
-    fn is_whole(
+    /// Liveness: one recovery that nothing disturbs ends the transaction, wherever it stood. And what
+    /// stands then is whole.
+    fn settles(
         &self,
         world: &Simulated,
         recovered: &Result<Option<State>, RecoverError>,
-        told: &[State],
-    ) {
-        let state = match recovered {
-            Ok(state) => state.clone(),
-            Err(error) => panic!(
-                "{}: recovery ends in {error}; {:?}",
-                self.name, world.warnings
-            ),
-        };
+    ) -> Settled {
+        let name = self.name;
+        let state = recovered.as_ref().unwrap_or_else(|error| {
+            panic!(
+                "LIVENESS: {name}: one undisturbed recovery does not end it: {error}; {:?}",
+                world.warnings
+            )
+        });
         let found = world.generation_in_effect();
-        self.agrees(world, found, told);
-        let last = journal::read(world, &layout())
-            .unwrap()
-            .last()
-            .map(|last| last.state.clone());
+        let journal = journal::read(world, &layout()).unwrap();
+        let last = journal.last().map(|last| &last.state);
         assert_eq!(
-            state, last,
-            "{}: the recovery and the journal differ",
-            self.name
+            state.as_ref(),
+            last,
+            "SAFETY: {name}: false verdict: the recovery and the journal differ"
         );
+        let recorded = journal
+            .latest(&self.request.switch.transaction)
+            .map(|record| record.state.clone());
+        if let Some(state) = &recorded {
+            let expected = self.generation(state).unwrap_or_else(|| {
+                panic!("LIVENESS: {name}: after an undisturbed recovery it is still {state:?}")
+            });
+            assert_eq!(found, expected, "SAFETY: {name}: false verdict: {state:?}");
+        } else {
+            assert_eq!(
+                found,
+                self.from(),
+                "SAFETY: {name}: nothing is on record, and yet something is in effect"
+            );
+        }
+        Settled { found, recorded }
     }
 
-    /// What is in effect is what the journal and whoever was told say.
-    fn agrees(&self, world: &Simulated, found: u64, told: &[State]) {
-        let name = self.name;
-        let journal = journal::read(world, &layout()).unwrap();
-        match journal
-            .latest(&self.request.switch.transaction)
-            .map(|record| &record.state)
-        {
-            None => assert_eq!(found, self.from(), "{name}: nothing was recorded"),
-            Some(State::Committed) => assert_eq!(found, self.to(), "{name}: committed"),
-            Some(State::TakenBack(_)) => assert_eq!(found, self.from(), "{name}: taken back"),
-            Some(other) => panic!("{name}: it is still {other:?}"),
+    /// What is not push's is as it was, unless the generation in effect declares it with the same content.
+    fn leaves_others_alone(&self, world: &Simulated, found: u64) {
+        for path in ["/etc/passwd", "/etc/shared.conf", "/etc/only-b.conf"] {
+            let place = std::path::Path::new(path);
+            let was = self.world.disk.stat(place).unwrap();
+            if !was.is_some_and(|stat| stat.node == Node::File) {
+                continue;
+            }
+            let (before, now) = (
+                self.world.disk.read(place).ok(),
+                world.disk.read(place).ok(),
+            );
+            assert_eq!(before, now, "SAFETY: {}: the content of {path}", self.name);
+            let is_back = world.disk.stat(place).unwrap();
+            assert!(
+                found == self.to() || is_back == was,
+                "SAFETY: {}: {path} is {is_back:?}, and was {was:?}",
+                self.name
+            );
         }
+    }
+
+    /// Safety: whatever anybody was told is what stands, and why it was taken back is what is recorded.
+    fn agrees(&self, settled: &Settled, told: &[State]) {
+        let name = self.name;
         for state in told {
-            match state {
-                State::Committed => assert_eq!(found, self.to(), "{name}: told of a commit"),
-                State::TakenBack(_) => {
-                    assert_eq!(found, self.from(), "{name}: told of taking back");
-                }
-                State::Prepared | State::Switching | State::Probation(_) | State::TakingBack(_) => {
-                }
+            let recorded = settled.recorded.as_ref();
+            if state.is_final() {
+                assert_eq!(
+                    Some(state),
+                    recorded,
+                    "SAFETY: {name}: false verdict: told one end and recorded another"
+                );
+            }
+            if let State::TakingBack(cause) = state {
+                assert_eq!(
+                    Some(&State::TakenBack(cause.clone())),
+                    recorded,
+                    "SAFETY: {name}: told that it is taken back for one reason, and recorded another end"
+                );
             }
         }
     }
@@ -465,20 +238,14 @@ impl Scenario {
             .collect()
     }
 
+    /// Everything that was told by now. What a full memory let nobody write to its end is no line.
     fn progress(&self, world: &Simulated) -> Vec<Progress> {
         let path = layout()
             .transaction(&self.request.switch.transaction)
             .progress();
         let text = world.disk.read(&path).unwrap_or_default();
-        let lines = text
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty());
-        lines
-            .map(|line| serde_json::from_slice(line).unwrap())
+        text.split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
             .collect()
     }
-}
-
-fn service() -> UnitName {
-    "api.service".parse().unwrap()
 }

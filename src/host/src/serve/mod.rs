@@ -17,7 +17,7 @@ mod hello;
 mod outside;
 mod session;
 mod transfer;
-mod watch;
+pub(crate) mod watch;
 
 use std::io::{Read, Write};
 

@@ -278,12 +278,13 @@ fn heed<M: Machine, W: Write>(
     }
 }
 
-fn is_over<M: Disk>(machine: &M, layout: &Layout, transaction: &TransactionId) -> bool {
+fn is_over<M: Disk>(machine: &mut M, layout: &Layout, transaction: &TransactionId) -> bool {
     // A journal that cannot be read now may be readable at the next look.
-    journal::read(machine, layout).is_ok_and(|journal| {
-        journal
-            .latest(transaction)
-            .is_some_and(|record| record.state.is_final())
+    let Ok(journal) = journal::read(machine, layout) else {
+        return false;
+    };
+    journal.latest(transaction).is_some_and(|record| {
+        record.state.is_final() && journal::is_settled(machine, layout, record).unwrap_or(false)
     })
 }
 

@@ -16,7 +16,7 @@ use push_wire::tree::{Entry, Tree};
 
 use super::trees;
 use crate::layout::Layout;
-use crate::machine::{Access, Disk, Node};
+use crate::machine::{self, Access, Disk, Node};
 use crate::spool::{self, Role};
 
 /// The bits of a mode by which others than the owner may write.
@@ -158,7 +158,7 @@ fn shared_folder<M: Disk>(
                 owner: user.clone(),
                 group: user.clone(),
             };
-            Ok(machine.folder(&folder, &access)?)
+            Ok(machine::given_folder(machine, &folder, &access)?)
         }
         Some(stat) if stat.node == Node::Folder => Ok(()),
         Some(_) => Err(ReleaseError::Taken {

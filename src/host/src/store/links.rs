@@ -164,6 +164,27 @@ pub fn adopt<M: Disk>(
     layout: &Layout,
     manifest: &Manifest,
 ) -> Result<(), StoreError> {
+    let changed = put_links(machine, layout, manifest)?;
+    sync(machine, &changed)
+}
+
+/// Lets the paths outside follow a switch from `gone` to `kept`: what is adopted becomes a link, and what
+/// only `gone` has is withdrawn.
+pub fn follow<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    (gone, kept): (&Manifest, &Manifest),
+) -> Result<(), StoreError> {
+    let mut changed = put_links(machine, layout, kept)?;
+    changed.extend(hide(machine, layout, (gone, kept))?);
+    sync(machine, &changed)
+}
+
+fn put_links<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<BTreeSet<PathBuf>, StoreError> {
     let mut changed = BTreeSet::new();
     for (place, link) in links(layout, manifest) {
         if found(machine, &place, &link)? == Found::Identical {
@@ -171,7 +192,7 @@ pub fn adopt<M: Disk>(
             changed.extend(place.parent().map(Path::to_owned));
         }
     }
-    sync(machine, &changed)
+    Ok(changed)
 }
 
 /// Puts the originals of files that only `gone` adopted in their place again; before the switch back
@@ -203,8 +224,17 @@ pub fn restore<M: Disk>(
 pub fn withdraw<M: Disk>(
     machine: &mut M,
     layout: &Layout,
-    (gone, kept): (&Manifest, &Manifest),
+    sides: (&Manifest, &Manifest),
 ) -> Result<(), StoreError> {
+    let changed = hide(machine, layout, sides)?;
+    sync(machine, &changed)
+}
+
+fn hide<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    (gone, kept): (&Manifest, &Manifest),
+) -> Result<BTreeSet<PathBuf>, StoreError> {
     let kept = links(layout, kept);
     let mut changed = BTreeSet::new();
     for (place, link) in links(layout, gone) {
@@ -214,7 +244,7 @@ pub fn withdraw<M: Disk>(
             changed.extend(place.parent().map(Path::to_owned));
         }
     }
-    sync(machine, &changed)
+    Ok(changed)
 }
 
 /// Brings withdrawn links of a generation back; right after the switch back to it.
@@ -252,7 +282,8 @@ pub fn release<M: Disk>(
     sync(machine, &changed)
 }
 
-/// Removes the second names of adopted files and withdrawn links; returns the folders that this
+/// Removes the second names of adopted files, withdrawn links, and links that a cut kept from their place;
+/// returns the folders that this
 /// changed.
 fn forget_hidden<'a, M: Disk>(
     machine: &mut M,
@@ -260,7 +291,12 @@ fn forget_hidden<'a, M: Disk>(
 ) -> Result<BTreeSet<PathBuf>, StoreError> {
     let mut changed = BTreeSet::new();
     for place in places {
-        for hidden in [Layout::original(place), Layout::withdrawn(place)] {
+        let hidden = [
+            Layout::original(place),
+            Layout::withdrawn(place),
+            machine::beside(place),
+        ];
+        for hidden in hidden {
             if machine.stat(&hidden)?.is_some() {
                 machine.remove(&hidden)?;
                 changed.extend(place.parent().map(Path::to_owned));

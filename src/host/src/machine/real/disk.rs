@@ -11,6 +11,8 @@ use rustix::fs::{
     flock, fstat, fsync, ftruncate, mkdir, open, symlink, syncfs,
 };
 
+use rustix::process::{getegid, geteuid};
+
 use super::{Real, accounts};
 use crate::machine::{Access, Disk, Held, Node, Stat};
 
@@ -91,8 +93,12 @@ fn append(path: &Path, content: &[u8]) -> io::Result<()> {
     File::from(open(path, flags, Mode::empty())?).write_all(content)
 }
 
+/// A folder of this process's own user has its mode from the first moment on, because the process may be
+/// killed in the next: nobody would mend it. One for another user is root's alone until it is given away.
 fn folder(path: &Path, access: &Access, ids: (u32, u32)) -> io::Result<()> {
-    match mkdir(path, Mode::from_raw_mode(access.mode & 0o700)) {
+    let own = (geteuid().as_raw(), getegid().as_raw());
+    let first = if ids == own { 0o777 } else { 0o700 };
+    match mkdir(path, Mode::from_raw_mode(access.mode & first)) {
         Ok(()) => give(open_folder(path)?, access, ids),
         Err(rustix::io::Errno::EXIST) => open_folder(path).map(drop),
         Err(error) => Err(error.into()),

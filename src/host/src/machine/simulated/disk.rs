@@ -1,19 +1,24 @@
 //! A disk in memory that loses and reorders what was not synced.
 //!
-//! Every change of content and every change of an entry is pending until something syncs it: `fsync`
-//! of a file keeps its content, `fsync` of a folder keeps its entries, `syncfs` keeps one file system.
-//! That is less than any real file system keeps, on purpose. A power cut keeps what was synced and a
-//! subset of what was pending, in order; a rename is kept whole or not at all, a write may be torn.
+//! Every change of content, of an entry and of owner and mode is pending until something syncs it:
+//! `fsync` of a file keeps its content and its attributes, `fsync` of a folder keeps its entries and
+//! its own attributes and nothing of what they lead to, `syncfs` keeps one file system. That is less than
+//! any real file system keeps, on purpose. What a power cut makes of the rest is in [`super::pending`].
 //!
-//! Each folder directly below the root is a file system of its own; `/run` is lost with the power.
+//! What is assumed, and held by a panic here: no rename between two folders, which some file system
+//! might keep by half. Symbolic links are durable with their entry: nobody can sync one, and ext4, XFS and
+//! btrfs keep a short target in the inode.
+//!
+//! Each folder directly below the root is a file system of its own, or all of them are one
+//! ([`MemoryDisk::on_one_file_system`]); `/run` is lost with the power in any case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash as _, Hasher};
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use super::change::{Change, Ino, Inode, Kind, apply, apply_in_part, concerns};
-use super::random::Random;
+use super::pending::{Change, Pending, Survives, any_ways, apply, concerns, ordered_ways, survive};
 use crate::machine::{Node, Stat};
 
 /// How many links are followed for one path.
@@ -22,17 +27,21 @@ const LINKS_MAX: usize = 16;
 /// The file system that a power cut empties.
 const VOLATILE: &str = "run";
 
-/// Which pending changes survive a power cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Survives {
-    /// None.
-    Nothing,
-    /// All.
-    Everything,
-    /// The first so many.
-    Prefix(usize),
-    /// Any of them, by the toss of a seeded coin; a write perhaps in part.
-    Random(u64),
+pub(super) type Ino = usize;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    File(Vec<u8>),
+    Folder(BTreeMap<String, Ino>),
+    Link(PathBuf),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Inode {
+    pub kind: Kind,
+    pub mode: u32,
+    pub ids: (u32, u32),
+    reserved: u64,
 }
 
 /// What a link at the end of a path is taken for.
@@ -42,13 +51,23 @@ enum Last {
     Keep,
 }
 
-/// What became of changes whose sync failed.
+/// What became of changes whose sync failed; file systems differ (Rebello et al., "Can Applications
+/// Recover from fsync Failures?", USENIX ATC 2020).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// They reached the disk all the same.
     Reached,
-    /// They did not, and no later sync tries again.
+    /// They did not, and no later sync tries again, although they can still be read: ext4, XFS.
     Lost,
+    /// They did not, and contents cannot be read any more either: btrfs.
+    Reverted,
+}
+
+/// Whether the folders below the root are file systems of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Partitions {
+    Apart,
+    One,
 }
 
 /// The disk.
@@ -56,15 +75,17 @@ pub enum Fate {
 pub struct MemoryDisk {
     live: Vec<Rc<Inode>>,
     durable: Vec<Rc<Inode>>,
-    pending: Vec<(String, Change)>,
+    pending: Pending,
+    partitions: Partitions,
+    version: u64,
 }
 
 fn error<T>(kind: ErrorKind, path: &Path) -> Result<T> {
     Err(Error::new(kind, format!("{}: {kind}", path.display())))
 }
 
-/// The file system that a path is on.
-pub fn file_system(path: &Path) -> String {
+/// The folder below the root that a path is in.
+fn first_folder(path: &Path) -> String {
     path.components()
         .find_map(|component| match component {
             Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
@@ -75,7 +96,7 @@ pub fn file_system(path: &Path) -> String {
 
 /// Whether a path is in memory only, where a full or broken disk does not matter.
 pub fn is_volatile(path: &Path) -> bool {
-    file_system(path) == VOLATILE
+    first_folder(path) == VOLATILE
 }
 
 impl Default for MemoryDisk {
@@ -90,12 +111,14 @@ impl Default for MemoryDisk {
             live: vec![Rc::new(root.clone())],
             durable: vec![Rc::new(root)],
             pending: Vec::new(),
+            partitions: Partitions::Apart,
+            version: 0,
         };
         for name in ["etc", "var", "srv", "usr", VOLATILE] {
-            disk.folder(&Path::new("/").join(name), 0o755, (0, 0))
-                .unwrap();
+            disk.folder(&Path::new("/").join(name), 0o755).unwrap();
         }
         disk.sync_everything();
+        disk.durable = disk.live.clone();
         disk
     }
 }
@@ -117,28 +140,80 @@ impl MemoryDisk {
         }
     }
 
-    /// How many changes are pending.
-    pub fn pending(&self) -> usize {
-        self.pending.len()
+    /// The same disk, with everything but `/run` on one file system.
+    pub fn on_one_file_system(mut self) -> Self {
+        self.partitions = Partitions::One;
+        self
+    }
+
+    fn file_system(&self, path: &Path) -> String {
+        match self.partitions {
+            Partitions::One if !is_volatile(path) => String::new(),
+            Partitions::One | Partitions::Apart => first_folder(path),
+        }
+    }
+
+    /// A number that rises with whatever changes what a power cut can leave.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How many outcomes [`Survives::Ordered`] has.
+    pub fn ordered_ways(&self) -> u64 {
+        ordered_ways(&self.pending)
+    }
+
+    /// How many outcomes [`Survives::Any`] has.
+    pub fn any_ways(&self) -> u64 {
+        any_ways(&self.pending)
     }
 
     /// The power goes: only what was synced survives, and what `survives` says of the rest.
     pub fn power_cut(&mut self, survives: Survives) {
-        let mut random = Random::new(match survives {
-            Survives::Random(seed) => seed,
-            Survives::Nothing | Survives::Everything | Survives::Prefix(_) => 0,
-        });
-        for (at, (_, change)) in std::mem::take(&mut self.pending).into_iter().enumerate() {
-            match survives {
-                Survives::Everything => apply(&mut self.durable, &change),
-                Survives::Prefix(first) if at < first => apply(&mut self.durable, &change),
-                Survives::Nothing | Survives::Prefix(_) => {}
-                Survives::Random(_) => apply_in_part(&mut self.durable, change, &mut random),
-            }
-        }
+        survive(
+            &mut self.durable,
+            std::mem::take(&mut self.pending),
+            survives,
+        );
         let volatile = self.durable_child(VOLATILE);
         Rc::make_mut(&mut self.durable[volatile]).kind = Kind::Folder(BTreeMap::new());
         self.live = self.durable.clone();
+    }
+
+    /// What can be read on the disk, as one number: equal disks have equal ones.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.hash_below(0, &mut hasher);
+        hasher.finish()
+    }
+
+    /// Every path below a folder, relative to it.
+    pub fn below(&self, folder: &Path) -> BTreeSet<PathBuf> {
+        let mut all = BTreeSet::new();
+        for name in self.list(folder).unwrap_or_default() {
+            let inside = folder.join(&name);
+            all.insert(PathBuf::from(&name));
+            if matches!(self.stat(&inside), Ok(Some(stat)) if stat.node == Node::Folder) {
+                let deeper = self.below(&inside);
+                all.extend(deeper.into_iter().map(|path| Path::new(&name).join(path)));
+            }
+        }
+        all
+    }
+
+    fn hash_below(&self, ino: Ino, hasher: &mut impl Hasher) {
+        let inode = &self.live[ino];
+        (inode.mode, inode.ids).hash(hasher);
+        match &inode.kind {
+            Kind::Folder(entries) => {
+                entries.len().hash(hasher);
+                for (name, below) in entries {
+                    name.hash(hasher);
+                    self.hash_below(*below, hasher);
+                }
+            }
+            file_or_link @ (Kind::File(_) | Kind::Link(_)) => file_or_link.hash(hasher),
+        }
     }
 
     fn durable_child(&self, name: &str) -> Ino {
@@ -150,49 +225,64 @@ impl MemoryDisk {
 
     fn change(&mut self, path: &Path, change: Change) {
         apply(&mut self.live, &change);
-        self.pending.push((file_system(path), change));
+        // What is in memory is lost in any case, so it has no outcomes.
+        if !is_volatile(path) {
+            self.version += 1;
+            self.pending.push((self.file_system(path), change));
+        }
     }
 
-    /// A failed sync.
+    /// A failed sync of one file or folder.
     pub fn fail_to_sync(&mut self, path: &Path, fate: Fate) {
         let Ok(ino) = self.find(path, Last::Follow) else {
             return;
         };
-        let pending = std::mem::take(&mut self.pending);
-        for (system, change) in pending {
-            if !concerns(&change, ino) {
-                self.pending.push((system, change));
-            } else if fate == Fate::Reached {
-                apply(&mut self.durable, &change);
-            }
-        }
+        self.settle(|_, change| concerns(change, ino), Some(fate));
+    }
+
+    /// A failed sync of a whole file system.
+    pub fn fail_to_sync_all(&mut self, folder: &Path, fate: Fate) {
+        let wanted = self.file_system(folder);
+        self.settle(|system, _| *system == wanted, Some(fate));
     }
 
     pub(crate) fn sync(&mut self, path: &Path) -> Result<()> {
         let ino = self.find(path, Last::Follow)?;
-        let pending = std::mem::take(&mut self.pending);
-        for (system, change) in pending {
-            if concerns(&change, ino) {
-                apply(&mut self.durable, &change);
-            } else {
-                self.pending.push((system, change));
-            }
-        }
+        self.settle(|_, change| concerns(change, ino), None);
         Ok(())
     }
 
     pub(crate) fn sync_all(&mut self, folder: &Path) -> Result<()> {
         self.find(folder, Last::Follow)?;
-        let wanted = file_system(folder);
-        let pending = std::mem::take(&mut self.pending);
-        for (system, change) in pending {
-            if system == wanted {
-                apply(&mut self.durable, &change);
-            } else {
+        let wanted = self.file_system(folder);
+        self.settle(|system, _| *system == wanted, None);
+        Ok(())
+    }
+
+    /// Whether a sync of this path would have anything to do.
+    pub fn is_dirty(&self, path: &Path) -> bool {
+        let Ok(ino) = self.find(path, Last::Follow) else {
+            return false;
+        };
+        self.pending.iter().any(|(_, change)| concerns(change, ino))
+    }
+
+    /// Ends the wait of those changes that a sync is about, well or with the fate of one that failed.
+    fn settle(&mut self, is_meant: impl Fn(&String, &Change) -> bool, fate: Option<Fate>) {
+        for (system, change) in std::mem::take(&mut self.pending) {
+            if !is_meant(&system, &change) {
                 self.pending.push((system, change));
+                continue;
+            }
+            self.version += 1;
+            match (fate, &change) {
+                (None | Some(Fate::Reached), _) => apply(&mut self.durable, &change),
+                (Some(Fate::Reverted), Change::Write { ino, .. }) => {
+                    self.live[*ino] = Rc::clone(&self.durable[*ino]);
+                }
+                (Some(Fate::Lost | Fate::Reverted), _) => {}
             }
         }
-        Ok(())
     }
 
     fn find(&self, path: &Path, last: Last) -> Result<Ino> {
@@ -276,22 +366,17 @@ impl MemoryDisk {
         }
     }
 
-    pub(crate) fn create(
-        &mut self,
-        path: &Path,
-        content: &[u8],
-        access: (u32, (u32, u32)),
-    ) -> Result<()> {
-        let ino = self.new_inode(path, Kind::File(Vec::new()), access)?;
-        if !content.is_empty() {
-            self.change(
-                path,
-                Change::Write {
-                    ino,
-                    at: 0,
-                    bytes: content.to_vec(),
-                },
-            );
+    /// A new file that is empty and still root's alone.
+    pub(crate) fn create_empty(&mut self, path: &Path, mode: u32) -> Result<()> {
+        let kind = Kind::File(Vec::new());
+        self.new_inode(path, kind, (mode & 0o700, (0, 0))).map(drop)
+    }
+
+    /// Gives owner and mode.
+    pub(crate) fn set_access(&mut self, path: &Path, (mode, ids): (u32, (u32, u32))) -> Result<()> {
+        let ino = self.find(path, Last::Keep)?;
+        if (self.live[ino].mode, self.live[ino].ids) != (mode, ids) {
+            self.change(path, Change::Give { ino, mode, ids });
         }
         Ok(())
     }
@@ -303,7 +388,12 @@ impl MemoryDisk {
         };
         let at = old.len();
         let left = self.live[ino].reserved.saturating_sub(content.len() as u64);
-        Rc::make_mut(&mut self.live[ino]).reserved = left;
+        if self.live[ino].reserved != left {
+            Rc::make_mut(&mut self.live[ino]).reserved = left;
+        }
+        if content.is_empty() {
+            return Ok(());
+        }
         self.change(
             path,
             Change::Write {
@@ -334,24 +424,27 @@ impl MemoryDisk {
     }
 
     pub(crate) fn rename(&mut self, from: &Path, to: &Path) -> Result<()> {
-        if file_system(from) != file_system(to) {
+        if self.file_system(from) != self.file_system(to) {
             return error(ErrorKind::CrossesDevices, to);
         }
         let ino = self.find(from, Last::Keep)?;
-        if let Ok(there) = self.find(to, Last::Keep)
-            && matches!(&self.live[there].kind, Kind::Folder(entries) if !entries.is_empty())
-        {
+        let there = self.find(to, Last::Keep).ok();
+        if there == Some(ino) {
+            // Two names of one file: rename(2) does nothing.
+            return Ok(());
+        }
+        if there.is_some_and(
+            |there| matches!(&self.live[there].kind, Kind::Folder(entries) if !entries.is_empty()),
+        ) {
             return error(ErrorKind::DirectoryNotEmpty, to);
         }
-        let (from_parent, to_parent) = (self.parent(from)?, self.parent(to)?);
-        self.change(
-            from,
-            Change::Move {
-                from: from_parent,
-                to: to_parent,
-                ino,
-            },
+        let ((folder, old), (target, new)) = (self.parent(from)?, self.parent(to)?);
+        assert_eq!(
+            folder, target,
+            "a rename between two folders: {from:?} to {to:?}"
         );
+        let names = (old, new);
+        self.change(from, Change::Move { folder, names, ino });
         Ok(())
     }
 
@@ -361,7 +454,7 @@ impl MemoryDisk {
     }
 
     pub(crate) fn hard_link(&mut self, original: &Path, name: &Path) -> Result<()> {
-        if file_system(original) != file_system(name) {
+        if self.file_system(original) != self.file_system(name) {
             return error(ErrorKind::CrossesDevices, name);
         }
         let ino = self.find(original, Last::Keep)?;
@@ -380,12 +473,13 @@ impl MemoryDisk {
         Ok(())
     }
 
-    pub(crate) fn folder(&mut self, path: &Path, mode: u32, ids: (u32, u32)) -> Result<()> {
+    /// A new folder has its mode at once, and its owner when it is given away.
+    pub(crate) fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
         match self.find(path, Last::Keep) {
             Ok(ino) if matches!(self.live[ino].kind, Kind::Folder(_)) => Ok(()),
             Ok(_) => error(ErrorKind::AlreadyExists, path),
             Err(_) => self
-                .new_inode(path, Kind::Folder(BTreeMap::new()), (mode, ids))
+                .new_inode(path, Kind::Folder(BTreeMap::new()), (mode, (0, 0)))
                 .map(drop),
         }
     }
@@ -405,19 +499,10 @@ impl MemoryDisk {
         }
     }
 
-    /// Entry by entry, as a real one does: a cut leaves half of it.
-    pub fn remove_folder(&mut self, path: &Path) -> Result<()> {
-        for name in self.list(path)? {
-            let inside = path.join(name);
-            match self.stat(&inside)?.map(|stat| stat.node) {
-                Some(Node::Folder) => self.remove_folder(&inside)?,
-                Some(Node::File | Node::Link | Node::Other) | None => self.remove(&inside)?,
-            }
-        }
-        if self.find(path, Last::Keep).is_ok() {
-            let (folder, name) = self.parent(path)?;
-            self.change(path, Change::Leave { folder, name });
-        }
+    /// Removes a folder that is empty.
+    pub(crate) fn remove_empty(&mut self, path: &Path) -> Result<()> {
+        let (folder, name) = self.parent(path)?;
+        self.change(path, Change::Leave { folder, name });
         Ok(())
     }
 

@@ -2,7 +2,19 @@
 //! call, any call can fail, and what systemd, nginx and the kernel hold is modelled well enough to
 //! tell whether all of it belongs to one generation.
 //!
-//! A cut is a panic that only [`Simulated::until_the_cut`] catches, so no code runs after it.
+//! | file | models |
+//! |---|---|
+//! | [`disk`] | files, folders and links, with what is durable of them |
+//! | [`pending`] | what is not durable yet, and what a power cut may keep of it |
+//! | [`trouble`] | what goes wrong, from which call to which |
+//! | [`lie`] | a host that breaks a rule on which the proof relies, so that the proof must fail |
+//! | [`system`] | the files that apt, dpkg and useradd keep |
+//! | [`services`] | systemd, nginx, the kernel's firewall |
+//! | [`effect`] | which generation all of that belongs to |
+//!
+//! A cut is a panic that only [`Simulated::until_the_cut`] catches, so no code runs after it. Where the
+//! real machine makes several calls of the kernel for one of its own (a file is created, given away
+//! and then written; a folder is removed entry by entry), this one can be cut between them.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -13,40 +25,50 @@ use std::time::Duration;
 
 use push_wire::groundwork::PackageName;
 use push_wire::health::Probe;
-use push_wire::journal::UnitState;
+use push_wire::journal::{Record, UnitState};
 use push_wire::name::{AppName, UnitName, UserName};
 use zeroize::Zeroizing;
 
-use super::{Access, Clock, Disk, Held, Job, Stat, Tool, ToolError, World, milliseconds};
+use super::{Access, Clock, Disk, Held, Job, Node, Stat, Tool, ToolError, World, milliseconds};
 
-mod change;
 pub mod disk;
 pub mod effect;
+pub mod lie;
+pub mod pending;
 pub mod random;
 pub mod services;
 mod system;
+pub mod trouble;
 
-use disk::{Fate, MemoryDisk, Survives, is_volatile};
+use disk::{Fate, MemoryDisk, is_volatile};
+use lie::Lie;
+use pending::Survives;
 use services::Services;
+use trouble::{Fault, Trouble, Troubles};
 
 /// What is sealed starts with this, in the simulated world.
 pub const SEAL: &[u8] = b"sealed:";
 
-/// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// One call fails (EIO); a sync may or may not have reached the disk before it failed.
-    Once,
-    /// From now on no disk but that in memory has room (ENOSPC).
-    Full,
-    /// From now on no disk but that in memory can be written (EROFS).
-    ReadOnly,
-    /// The wall clock jumps ten years.
-    ClockJump,
-}
+/// The wall clock, in seconds since 1970.
+const NOW_UNIX_S: u64 = 1_800_000_000;
+
+/// Ten years, in seconds.
+const TEN_YEARS_S: u64 = 315_360_000;
+
+/// A day, in milliseconds.
+const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// The power has gone.
 struct PowerCut;
+
+/// Somebody who comes to the host while something runs on it: another process of push-host.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit {
+    /// The call before which it comes; the next one that changes anything.
+    pub at: u64,
+    /// What it does; the lock is held by somebody else meanwhile. What it was told is kept.
+    pub does: fn(&mut Simulated) -> Option<Record>,
+}
 
 /// The simulated host.
 #[derive(Debug, Clone, Default)]
@@ -57,9 +79,19 @@ pub struct Simulated {
     pub services: Services,
     /// What it said in its log.
     pub warnings: Vec<String>,
+    /// What a visitor was told.
+    pub visitor_was_told: Option<Record>,
+    /// When the visitor came, on CLOCK_BOOTTIME.
+    pub visitor_came_ms: Option<u64>,
+    /// How it breaks a rule.
+    pub lie: Option<Lie>,
+    /// The paths that were synced and had something to be synced, in order.
+    pub syncs: Vec<PathBuf>,
     calls: Cell<u64>,
     cut_at: Option<u64>,
-    fault: Option<(u64, Fault)>,
+    troubles: Troubles,
+    visit: Option<Visit>,
+    lock_is_held: bool,
     boottime_ms: u64,
     boots: u64,
 }
@@ -77,17 +109,25 @@ impl Simulated {
         self
     }
 
-    /// Lets something go wrong at a call, counted from now.
-    pub fn fault_at(mut self, call: u64, fault: Fault) -> Self {
+    /// Lets things go wrong, by calls that are counted from now.
+    pub fn with(mut self, troubles: &[Trouble]) -> Self {
         self.calls.set(0);
-        self.fault = Some((call, fault));
+        self.troubles = Troubles(troubles.to_vec());
+        self
+    }
+
+    /// Lets somebody come, at a call that is counted from now.
+    pub fn visited(mut self, visit: Visit) -> Self {
+        self.calls.set(0);
+        self.visit = Some(visit);
         self
     }
 
     /// Nothing goes wrong any more.
     pub fn repair(&mut self) {
         self.cut_at = None;
-        self.fault = None;
+        self.troubles.0.clear();
+        self.visit = None;
     }
 
     /// Runs something; `None` if the power went.
@@ -102,11 +142,16 @@ impl Simulated {
         }
     }
 
-    /// The power comes back, up to the moment when a recovery runs.
-    pub fn power_on(&mut self, survives: Survives) {
+    /// The power goes; nothing runs yet.
+    pub fn power_off(&mut self, survives: Survives) {
         self.repair();
         self.disk.power_cut(survives);
         self.boottime_ms = 0;
+    }
+
+    /// The power comes back, up to the moment when a recovery runs.
+    pub fn power_on(&mut self, survives: Survives) {
+        self.power_off(survives);
         self.boots += 1;
         self.services.power_on(&self.disk);
     }
@@ -116,51 +161,140 @@ impl Simulated {
         self.services.finish_boot(&self.disk);
     }
 
-    /// One call: the power may go before it, or it may fail.
-    fn call(&self) -> Option<Fault> {
+    /// One call: the power may go before it. Returns its number.
+    fn call(&self) -> u64 {
         let call = self.calls.get() + 1;
         self.calls.set(call);
         if self.cut_at == Some(call) {
             resume_unwind(Box::new(PowerCut));
         }
-        match self.fault {
-            Some((at, Fault::Once)) if at == call => Some(Fault::Once),
-            Some((at, fault @ (Fault::Full | Fault::ReadOnly | Fault::ClockJump)))
-                if at <= call =>
-            {
-                Some(fault)
-            }
-            Some((_, _)) | None => None,
-        }
+        call
     }
 
     fn look(&self) -> io::Result<()> {
-        match self.call() {
-            Some(Fault::Once) => Err(io::Error::other("simulated EIO")),
-            Some(Fault::Full | Fault::ReadOnly | Fault::ClockJump) | None => Ok(()),
+        let call = self.call();
+        let refusal = self.troubles.refusal(call);
+        refusal.map_or_else(|| self.misreported(()), Err)
+    }
+
+    /// What was done, unless it is said not to have been.
+    fn misreported<T>(&self, done: T) -> io::Result<T> {
+        if self.troubles.has(Fault::Misreports, self.calls()) {
+            return Err(io::Error::other("simulated EIO, after the work was done"));
+        }
+        Ok(done)
+    }
+
+    fn be_visited(&mut self) {
+        if let Some(visit) = self.visit.filter(|visit| visit.at <= self.calls() + 1) {
+            self.visit = None;
+            let calls = self.calls();
+            let troubles = std::mem::take(&mut self.troubles);
+            let cut_at = self.cut_at.take();
+            let was_held = std::mem::replace(&mut self.lock_is_held, true);
+            self.visitor_came_ms = Some(self.boottime_ms);
+            self.visitor_was_told = (visit.does)(self);
+            self.lock_is_held = was_held;
+            (self.troubles, self.cut_at) = (troubles, cut_at);
+            self.calls.set(calls);
         }
     }
 
     /// A call that changes what stands at a path, and needs new space to do it or not.
     fn write(&mut self, path: &Path, needs: Needs) -> io::Result<()> {
-        match self.call() {
-            Some(Fault::Once) => Err(io::Error::other("simulated EIO")),
-            Some(Fault::ReadOnly) if !is_volatile(path) => Err(io::Error::new(
+        self.be_visited();
+        let call = self.call();
+        if let Some(refusal) = self.troubles.refusal(call) {
+            return Err(refusal);
+        }
+        if is_volatile(path) {
+            return Ok(());
+        }
+        if self.troubles.has(Fault::ReadOnly, call) {
+            return Err(io::Error::new(
                 ErrorKind::ReadOnlyFilesystem,
                 "simulated EROFS",
-            )),
-            Some(Fault::Full) if needs == Needs::Space && !is_volatile(path) => {
-                Err(io::Error::new(ErrorKind::StorageFull, "simulated ENOSPC"))
+            ));
+        }
+        if needs == Needs::Space && self.troubles.has(Fault::Full, call) {
+            return Err(io::Error::new(ErrorKind::StorageFull, "simulated ENOSPC"));
+        }
+        Ok(())
+    }
+
+    /// Writes behind a file's end. On a full disk the first half still fits.
+    fn write_bytes(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let has_room = self.disk.has_reserved(path, content.len());
+        let needs = if has_room {
+            Needs::Nothing
+        } else {
+            Needs::Space
+        };
+        match self.write(path, needs) {
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                self.disk.append(path, &content[..content.len() / 2])?;
+                Err(error)
             }
-            Some(Fault::Full | Fault::ReadOnly | Fault::ClockJump) | None => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.disk.append(path, content)?;
+                self.misreported(())
+            }
         }
     }
 
-    fn tool(&self, name: &str) -> Result<(), ToolError> {
-        match self.call() {
-            Some(Fault::Once) => Err(failed(name, "simulated failure")),
-            Some(Fault::Full | Fault::ReadOnly | Fault::ClockJump) | None => Ok(()),
+    /// A sync that fails leaves it open what reached the disk: one way or another, from call to call.
+    fn fate(&self) -> Fate {
+        [Fate::Lost, Fate::Reached, Fate::Reverted][(self.calls() % 3) as usize]
+    }
+
+    /// Whether this sync is one that the host only pretends to do.
+    fn pretends_to_sync(&mut self, path: &Path) -> bool {
+        if !self.disk.is_dirty(path) {
+            return false;
         }
+        let number = self.syncs.len();
+        self.syncs.push(path.to_owned());
+        match &self.lie {
+            Some(Lie::ForgetsSyncs(forgotten, numbers)) => {
+                forgotten == path && numbers.contains(&number)
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn tool(&mut self, name: &str) -> Result<(), ToolError> {
+        self.be_visited();
+        let call = self.call();
+        match self.troubles.refusal(call) {
+            Some(error) => Err(failed(name, &error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with one kind of tool only.
+    fn refusal_of(&self, tool: &Tool) -> Option<Fault> {
+        let fault = match tool {
+            Tool::Restart(_)
+            | Tool::TryRestart(_)
+            | Tool::Reload(_)
+            | Tool::TryReload(_)
+            | Tool::RestartLater(_) => Fault::NothingStarts,
+            Tool::LoadFirewall(_) | Tool::RemoveFirewall => Fault::FirewallRefuses,
+            Tool::ReloadNginx => Fault::NginxDeaf,
+            Tool::DaemonReload
+            | Tool::Stop(_)
+            | Tool::StopLater(_)
+            | Tool::ResetFailed(_)
+            | Tool::Sysctl
+            | Tool::CreateUser(_)
+            | Tool::CreateLogin(_)
+            | Tool::SetHostname(_)
+            | Tool::MakeLocales
+            | Tool::MakeSwap(_, _)
+            | Tool::SwapOn(_) => return None,
+        };
+        self.troubles.has(fault, self.calls()).then_some(fault)
     }
 }
 
@@ -194,75 +328,112 @@ impl Disk for Simulated {
 
     fn create(&mut self, path: &Path, content: &[u8], access: &Access) -> io::Result<()> {
         self.write(path, Needs::Space)?;
-        self.disk.create(path, content, (access.mode, ids(access)))
+        self.disk.create_empty(path, access.mode)?;
+        self.write(path, Needs::Nothing)?;
+        self.disk.set_access(path, (access.mode, ids(access)))?;
+        self.write_bytes(path, content)
     }
 
     fn append(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let has_room = self.disk.has_reserved(path, content.len());
-        self.write(
-            path,
-            if has_room {
-                Needs::Nothing
-            } else {
-                Needs::Space
-            },
-        )?;
-        self.disk.append(path, content)
+        self.write_bytes(path, content)
     }
 
     fn truncate(&mut self, path: &Path, bytes: u64) -> io::Result<()> {
         self.write(path, Needs::Nothing)?;
-        self.disk.truncate(path, usize::try_from(bytes).unwrap())
+        self.disk.truncate(path, usize::try_from(bytes).unwrap())?;
+        self.misreported(())
     }
 
     fn reserve(&mut self, path: &Path, bytes: u64) -> io::Result<()> {
         self.write(path, Needs::Space)?;
-        self.disk.reserve(path, bytes)
+        let kept = if self.lie == Some(Lie::KeepsNoRoom) {
+            0
+        } else {
+            bytes
+        };
+        self.disk.reserve(path, kept)?;
+        self.misreported(())
     }
 
     fn sync(&mut self, path: &Path) -> io::Result<()> {
         if let Err(error) = self.write(path, Needs::Nothing) {
-            let lost = self.calls.get().is_multiple_of(2);
-            self.disk
-                .fail_to_sync(path, if lost { Fate::Lost } else { Fate::Reached });
+            self.disk.fail_to_sync(path, self.fate());
             return Err(error);
         }
-        self.disk.sync(path)
+        if !self.pretends_to_sync(path) {
+            self.disk.sync(path)?;
+        }
+        self.misreported(())
     }
 
     fn sync_all(&mut self, folder: &Path) -> io::Result<()> {
-        self.write(folder, Needs::Nothing)?;
-        self.disk.sync_all(folder)
+        if let Err(error) = self.write(folder, Needs::Nothing) {
+            self.disk.fail_to_sync_all(folder, self.fate());
+            return Err(error);
+        }
+        self.disk.sync_all(folder)?;
+        self.misreported(())
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.write(to, Needs::Nothing)?;
-        self.disk.rename(from, to)
+        if self.lie == Some(Lie::RenamesInTwoSteps) {
+            self.disk.remove(to)?;
+            self.write(to, Needs::Nothing)?;
+        }
+        self.disk.rename(from, to)?;
+        self.misreported(())
     }
 
     fn link(&mut self, target: &Path, link: &Path) -> io::Result<()> {
         self.write(link, Needs::Space)?;
-        self.disk.link(target, link)
+        self.disk.link(target, link)?;
+        self.misreported(())
     }
 
     fn hard_link(&mut self, original: &Path, name: &Path) -> io::Result<()> {
         self.write(name, Needs::Space)?;
-        self.disk.hard_link(original, name)
+        self.disk.hard_link(original, name)?;
+        self.misreported(())
     }
 
     fn folder(&mut self, path: &Path, access: &Access) -> io::Result<()> {
         self.write(path, Needs::Space)?;
-        self.disk.folder(path, access.mode, ids(access))
+        let (is_new, given) = (self.disk.stat(path)?.is_none(), ids(access));
+        let mode = if given == (0, 0) {
+            access.mode
+        } else {
+            access.mode & 0o700
+        };
+        self.disk.folder(path, mode)?;
+        if is_new && given != (0, 0) {
+            self.write(path, Needs::Nothing)?;
+            self.disk.set_access(path, (access.mode, given))?;
+        }
+        self.misreported(())
     }
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.write(path, Needs::Nothing)?;
-        self.disk.remove(path)
+        if self.lie != Some(Lie::KeepsSecrets) || !is_volatile(path) {
+            self.disk.remove(path)?;
+        }
+        self.misreported(())
     }
 
     fn remove_folder(&mut self, path: &Path) -> io::Result<()> {
+        for name in self.disk.list(path)? {
+            let inside = path.join(name);
+            match self.disk.stat(&inside)?.map(|stat| stat.node) {
+                Some(Node::Folder) => self.remove_folder(&inside)?,
+                Some(Node::File | Node::Link | Node::Other) | None => self.remove(&inside)?,
+            }
+        }
         self.write(path, Needs::Nothing)?;
-        self.disk.remove_folder(path)
+        if self.disk.stat(path)?.is_some() {
+            self.disk.remove_empty(path)?;
+        }
+        self.misreported(())
     }
 
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
@@ -287,9 +458,9 @@ impl Disk for Simulated {
     fn lock(&mut self, path: &Path) -> io::Result<Option<Held>> {
         self.look()?;
         if self.disk.stat(path)?.is_none() {
-            self.disk.create(path, b"", (0o600, (0, 0)))?;
+            self.disk.create_empty(path, 0o600)?;
         }
-        Ok(Some(Held { _file: None }))
+        Ok((!self.lock_is_held).then_some(Held { _file: None }))
     }
 }
 
@@ -300,7 +471,14 @@ fn ids(access: &Access) -> (u32, u32) {
 
 impl Clock for Simulated {
     fn boottime_ms(&self) -> u64 {
-        self.boottime_ms
+        let is_ahead = self.troubles.has(Fault::Suspended, self.calls());
+        let follows_wall = self.lie == Some(Lie::CountsByTheWall);
+        let wall_ms = if follows_wall {
+            self.wall_s() * 1000
+        } else {
+            0
+        };
+        self.boottime_ms + wall_ms + if is_ahead { DAY_MS } else { 0 }
     }
 
     fn boot_id(&self) -> io::Result<String> {
@@ -309,15 +487,25 @@ impl Clock for Simulated {
     }
 
     fn unix_s(&self) -> u64 {
-        match self.call() {
-            Some(Fault::ClockJump) => 315_360_000,
-            Some(Fault::Once | Fault::Full | Fault::ReadOnly) | None => 1_800_000_000,
-        }
+        self.call();
+        self.wall_s()
     }
 
     fn sleep(&mut self, time: Duration) {
-        let _ = self.call();
+        self.be_visited();
+        self.call();
         self.boottime_ms += milliseconds(time);
+    }
+}
+
+impl Simulated {
+    fn wall_s(&self) -> u64 {
+        let has = |fault| self.troubles.has(fault, self.calls());
+        match (has(Fault::ClockBehind), has(Fault::ClockAhead)) {
+            (true, _) => NOW_UNIX_S - TEN_YEARS_S,
+            (false, true) => NOW_UNIX_S + TEN_YEARS_S,
+            (false, false) => NOW_UNIX_S,
+        }
     }
 }
 
@@ -325,12 +513,18 @@ impl World for Simulated {
     fn run(&mut self, tool: &Tool) -> Result<(), ToolError> {
         let name = format!("{tool:?}");
         self.tool(&name)?;
+        match self.refusal_of(tool) {
+            Some(Fault::NginxDeaf) => return Ok(()),
+            Some(_) => return Err(failed(&name, "simulated refusal")),
+            None => {}
+        }
         if let Tool::CreateLogin(user) = tool {
             return self.create_login(user);
         }
-        self.services
-            .run(&self.disk, tool)
-            .map_err(|output| failed(&name, &output))
+        let done = self.services.run(&self.disk, tool);
+        done.map_err(|output| failed(&name, &output))?;
+        self.misreported(())
+            .map_err(|error| failed(&name, &error.to_string()))
     }
 
     fn work(&mut self, job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
@@ -342,12 +536,14 @@ impl World for Simulated {
         &self,
         packages: &BTreeSet<PackageName>,
     ) -> Result<BTreeSet<PackageName>, ToolError> {
-        self.tool("apt-cache policy")?;
+        self.look()
+            .map_err(|error| failed("apt-cache policy", &error.to_string()))?;
         Ok(self.services.candidates(packages))
     }
 
     fn units(&self, units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolError> {
-        self.tool("systemctl show")?;
+        self.look()
+            .map_err(|error| failed("systemctl show", &error.to_string()))?;
         Ok(units
             .iter()
             .map(|unit| self.services.state(unit.as_str()))

@@ -84,7 +84,9 @@ impl Simulated {
         let path = Path::new(path);
         self.disk
             .remove(path)
-            .and_then(|()| self.disk.create(path, text.as_bytes(), (0o644, (0, 0))))
+            .and_then(|()| self.disk.create_empty(path, 0o644))
+            .and_then(|()| self.disk.set_access(path, (0o644, (0, 0))))
+            .and_then(|()| self.disk.append(path, text.as_bytes()))
             .and_then(|()| self.disk.sync_all(path.parent().unwrap_or(path)))
             .map_err(|error| wrong(&error))
     }

@@ -1,5 +1,6 @@
 //! Conversations with a simulated host: whole ones, hostile ones, and ones that are cut anywhere.
 
+mod cuts;
 mod hostile;
 mod refusals;
 mod whole;

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::*;
 use crate::machine::Disk;
-use crate::machine::simulated::disk::Survives;
 use push_wire::message::Restage;
 
 fn modes(host: &Simulated, paths: &[&str]) -> Vec<u32> {
@@ -259,40 +258,6 @@ fn a_slice_goes_back_to_what_it_was_under_a_new_number() {
         manifest.slice(&"shop".parse().unwrap()),
         Some(&stage(0).slice)
     );
-}
-
-#[test]
-fn staging_cut_at_any_call_leaves_nothing_half_and_comes_to_its_end_the_next_time() {
-    let input = [staging(&stage(0)), sent(&packed(&[BINARY, b"", PAGE]))].concat();
-    for cut in 1.. {
-        for survives in [
-            Survives::Nothing,
-            Survives::Everything,
-            Survives::Random(cut),
-        ] {
-            let mut host = Simulated::default().cut_at(cut);
-            let said =
-                host.until_the_cut(|host| converse_as(host, &mut Played::default(), input.clone()));
-            if said.is_some() {
-                assert!(cut > 100, "only {cut} calls");
-                return;
-            }
-            host.power_on(survives);
-            assert!(generations(&host).len() <= 1, "cut at {cut}");
-            let generation = push(&mut host);
-            assert_eq!(generations(&host), [generation].into(), "cut at {cut}");
-            assert_eq!(
-                host.read(Path::new("/srv/api/releases/r1/page"), 99)
-                    .unwrap(),
-                PAGE
-            );
-            assert_eq!(
-                switch(&mut host, generation, "t"),
-                State::Committed,
-                "cut at {cut}"
-            );
-        }
-    }
 }
 
 #[test]
