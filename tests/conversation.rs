@@ -3,126 +3,23 @@
 //! what would be. Needs root; says so where it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
 
 use push::rehearse::{Fleet, HostSpec, RehearsalHost, Suite};
-use push_tests::hosts;
+use push_tests::speech::{self, PROGRAM, Session, refusal};
+use push_tests::{hosts, lab};
 use push_wire::digest::Digest;
-use push_wire::frame::{self, HEADER_BYTES, Kind, PackEntry};
+use push_wire::frame::PackEntry;
 use push_wire::journal::State;
 use push_wire::manifest::{App, File, OnChange, OnRelease, Provenance, Runs, Slice, Text, Unit};
-use push_wire::message::{Bytes, Hello, Refusal, Reply, Request, Restage, Stage, Switch};
+use push_wire::message::{Bytes, Refusal, Reply, Request, Restage, Stage};
 use push_wire::name::{AppName, GenerationId, UserName};
 use push_wire::tree::{Entry, Tree};
 
-const PROGRAM: &str = "/usr/local/lib/push/push-host";
+/// How long nginx may take to be rid of what it served before.
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
 
 const APP: &[u8] = b"#!/bin/sh\nexec sleep 100000\n";
-
-/// One session with push-host.
-struct Session {
-    child: Child,
-    to: ChildStdin,
-    from: ChildStdout,
-}
-
-impl Session {
-    fn open(host: &RehearsalHost) -> (Self, Hello) {
-        let mut child = hosts::ssh_command(host)
-            .args(["sudo", "-n", PROGRAM, "serve"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut session = Self { child, to, from };
-        let Reply::Hello(hello) = session.hear() else {
-            panic!("the first word is Hello")
-        };
-        (session, *hello)
-    }
-
-    fn say(&mut self, request: &Request) {
-        self.to
-            .write_all(&frame::encode_message(request).unwrap())
-            .unwrap();
-    }
-
-    fn hear(&mut self) -> Reply {
-        let mut head = [0; HEADER_BYTES];
-        self.from.read_exact(&mut head).unwrap();
-        let (_, length) = frame::header(head).unwrap();
-        let mut body = vec![0; length];
-        self.from.read_exact(&mut body).unwrap();
-        frame::decode_message(&body).unwrap()
-    }
-
-    fn ask(&mut self, request: &Request) -> Reply {
-        self.say(request);
-        self.hear()
-    }
-
-    fn contents(&mut self, bytes: &[u8]) {
-        for piece in bytes.chunks(1000) {
-            self.to
-                .write_all(&frame::encode(Kind::Content, piece).unwrap())
-                .unwrap();
-        }
-    }
-
-    /// Stages, sending what is missing.
-    fn stage(&mut self, stage: &Stage, contents: &[&[u8]]) -> Reply {
-        let reply = self.ask(&Request::Stage(Box::new(stage.clone())));
-        let Reply::Missing { files, .. } = reply else {
-            return reply;
-        };
-        let mut plain = Vec::new();
-        for content in contents
-            .iter()
-            .filter(|content| files.contains(&Digest::of(content)))
-        {
-            let entry = PackEntry {
-                digest: Digest::of(content),
-                size: content.len() as u64,
-            };
-            plain.extend(entry.encode());
-            plain.extend(*content);
-        }
-        let pack = zstd::encode_all(plain.as_slice(), 3).unwrap();
-        self.say(&Request::Pack {
-            digest: Digest::of(&pack),
-            bytes: pack.len() as u64,
-            offset: 0,
-        });
-        self.contents(&pack);
-        self.hear()
-    }
-
-    /// Switches; returns the verdict.
-    fn switch(&mut self, generation: GenerationId, name: &str) -> Option<State> {
-        self.say(&Request::Switch(Switch {
-            generation,
-            transaction: name.parse().unwrap(),
-            nonce: Digest::of("nonce"),
-            confirm_within_ms: None,
-        }));
-        loop {
-            match self.hear() {
-                Reply::Progress(_) => {}
-                Reply::Verdict { state, .. } => return state,
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// What is staged, and may be changed before it is.
 struct Declared {
@@ -229,29 +126,7 @@ fn provenance() -> Provenance {
 }
 
 fn boot() -> Option<Fleet> {
-    boot_all(&[HostSpec::named("web1")])
-}
-
-fn boot_all(specs: &[HostSpec]) -> Option<Fleet> {
-    let fleet = hosts::boot(specs)?;
-    let program = push::embedded::program("x86_64").expect("a program for this machine");
-    let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(program.gzip)
-        .read_to_end(&mut bytes)
-        .unwrap();
-    for host in fleet.hosts() {
-        host.succeed(&["mkdir", "-p", "/usr/local/lib/push"])
-            .unwrap();
-        host.write(PROGRAM, &bytes, 0o755).unwrap();
-    }
-    Some(fleet)
-}
-
-fn refusal(reply: Reply) -> Refusal {
-    match reply {
-        Reply::Refused(refusal) => *refusal,
-        other => panic!("not refused: {other:?}"),
-    }
+    speech::boot(&[HostSpec::named("web1")])
 }
 
 /// Everything that could show that something is live, or was left behind.
@@ -261,6 +136,13 @@ fn live(host: &RehearsalHost) -> String {
     let all =
         format!("{units}; ls -la /etc/push/generations /srv/api/current; mount; ls /run/push");
     host.run(&["sh", "-c", &all]).unwrap().stdout
+}
+
+/// Waits until nginx serves this: a worker that is on its way out may take one more request.
+fn serves(host: &RehearsalHost, text: &str) {
+    lab::eventually(text, SERVED_WITHIN, || {
+        lab::get(host, "http://127.0.0.1:8081/") == text
+    });
 }
 
 fn staged(reply: Reply) -> GenerationId {
@@ -282,7 +164,7 @@ fn a_generation_is_staged_checked_switched_and_gone_back_to() {
         HostSpec::named("web1"),
         HostSpec::named("web2").suite(Suite::Trixie),
     ];
-    let Some(fleet) = boot_all(&specs) else {
+    let Some(fleet) = speech::boot(&specs) else {
         return;
     };
     for host in fleet.hosts() {
@@ -306,11 +188,7 @@ fn push_and_go_back(host: &RehearsalHost) {
     assert_eq!(session.switch(first, "t1"), Some(State::Committed));
     host.succeed(&["systemctl", "is-active", "api.service"])
         .unwrap();
-    assert_eq!(
-        host.succeed(&["curl", "-s", "http://127.0.0.1:8081/"])
-            .unwrap(),
-        "ok"
-    );
+    serves(host, "ok");
     let shared = host
         .succeed(&["stat", "-Lc", "%U %a", "/srv/api/current/data"])
         .unwrap();
@@ -332,11 +210,7 @@ fn push_and_go_back(host: &RehearsalHost) {
     two.site("server { listen 8081; location / { return 200 two; } }\n");
     let second = staged(session.stage(&two.stage(1), &[]));
     assert_eq!(session.switch(second, "t2"), Some(State::Committed));
-    assert_eq!(
-        host.succeed(&["curl", "-s", "http://127.0.0.1:8081/"])
-            .unwrap(),
-        "two"
-    );
+    serves(host, "two");
 
     let back = Restage {
         project: "shop".parse().unwrap(),
@@ -347,11 +221,7 @@ fn push_and_go_back(host: &RehearsalHost) {
     };
     let third = staged(session.ask(&Request::Restage(back)));
     assert_eq!(session.switch(third, "t3"), Some(State::Committed));
-    assert_eq!(
-        host.succeed(&["curl", "-s", "http://127.0.0.1:8081/"])
-            .unwrap(),
-        "ok"
-    );
+    serves(host, "ok");
     let Reply::History(all) = session.ask(&Request::History { limit: 10 }) else {
         panic!()
     };

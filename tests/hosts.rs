@@ -72,6 +72,14 @@ pub fn ssh(host: &RehearsalHost, remote: &str) -> Output {
 /// # Panics
 /// When the host's key cannot be written down.
 pub fn ssh_command(host: &RehearsalHost) -> Command {
+    ssh_command_with(host, &[])
+}
+
+/// The same, with more options of ssh.
+///
+/// # Panics
+/// When the host's key cannot be written down.
+pub fn ssh_command_with(host: &RehearsalHost, options: &[&str]) -> Command {
     let known_hosts = known_hosts(host);
     let mut ssh = Command::new("ssh");
     ssh.args(["-F", "none", "-T", "-o", "BatchMode=yes"])
@@ -88,6 +96,7 @@ pub fn ssh_command(host: &RehearsalHost) -> Command {
         ])
         .args(["-o", "GlobalKnownHostsFile=/dev/null", "-i"])
         .arg(host.identity())
+        .args(options)
         .args(["-p", &host.port().to_string(), "-l", host.user()])
         .args([&host.address().to_string(), "--"]);
     ssh

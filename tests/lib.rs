@@ -7,6 +7,7 @@
 //! | [`lab`] | a project folder beside a fleet, and `push` run in it |
 //! | [`relay`] | a TCP relay on loopback that can stall or cut a connection |
 //! | [`scene`] | what tests of faults begin with |
+//! | [`speech`] | a session with push-host, spoken frame by frame |
 //! | [`sshd`] | real SSH servers on loopback, with keys of their own |
 //! | [`verdict`] | that tool, journal and host say one thing in the end |
 //! | [`witness`] | what a host is found to be, looked at from outside |
@@ -16,6 +17,7 @@ pub mod hosts;
 pub mod lab;
 pub mod relay;
 pub mod scene;
+pub mod speech;
 pub mod sshd;
 pub mod verdict;
 pub mod witness;

@@ -22,7 +22,6 @@ const RUN_WITHIN: &str = "RuntimeMaxSec=30h";
 /// What else the unit is: nearly the last to be killed when memory runs out, heard in the host's log
 /// only, and asked before it is killed. One that is killed all the same is taken up by recovery.
 const PROPERTIES: &[&str] = &[
-    "Description=push: a switch to another generation",
     "Type=exec",
     "OOMScoreAdjust=-900",
     "KillMode=mixed",
@@ -50,24 +49,41 @@ pub fn launch(layout: &Layout, transaction: &TransactionId) -> Result<(), ToolEr
         .map(drop)
 }
 
+/// Starts a recovery in the place of a transaction that nobody carries on; returns once its program
+/// runs.
+pub fn recover(layout: &Layout) -> Result<(), ToolError> {
+    let mut argv = unit_of("push: a recovery");
+    argv.push("--".to_owned());
+    argv.push(layout.program().display().to_string());
+    argv.push("recover".to_owned());
+    Program::new(&argv, START_WITHIN).succeed().map(drop)
+}
+
 fn argv(layout: &Layout, transaction: &TransactionId) -> Vec<String> {
-    let mut argv: Vec<String> = ["systemd-run", "--quiet", "--collect", "--no-ask-password"]
-        .map(str::to_owned)
-        .into();
-    argv.push(format!("--unit={UNIT}"));
-    argv.extend(
-        PROPERTIES
-            .iter()
-            .map(|property| format!("--property={property}")),
-    );
+    let mut argv = unit_of("push: a switch to another generation");
     let program = layout.program();
     argv.push(format!(
         "--property=ExecStopPost={} recover",
         program.display()
     ));
     argv.push("--".to_owned());
-    argv.push(layout.program().display().to_string());
+    argv.push(program.display().to_string());
     argv.extend(["transact".to_owned(), transaction.to_string()]);
+    argv
+}
+
+/// The beginning of an argv, up to what is to be run.
+fn unit_of(description: &str) -> Vec<String> {
+    let mut argv: Vec<String> = ["systemd-run", "--quiet", "--collect", "--no-ask-password"]
+        .map(str::to_owned)
+        .into();
+    argv.push(format!("--unit={UNIT}"));
+    argv.push(format!("--property=Description={description}"));
+    argv.extend(
+        PROPERTIES
+            .iter()
+            .map(|property| format!("--property={property}")),
+    );
     argv
 }
 

@@ -9,6 +9,7 @@
 //! | [`lock`] | one transaction at a time, and who is at it |
 //! | [`store`] | generations and releases on the disk: read, linked, pruned |
 //! | [`effects`] | what is derived from the generation in effect: units, nginx, firewall, secrets |
+//! | [`connection`] | which connection a session came in by |
 //! | [`progress`] | what a running transaction tells, and what it is asked |
 //! | [`evidence`] | what is found out about a failure before anything is undone |
 //! | [`trial`] | whether a switched generation is healthy |
@@ -27,6 +28,7 @@
 //! A module imports only those above it. Whatever touches the world goes through
 //! [`machine::Machine`]; decisions stand elsewhere, where they can be tested against a simulated host.
 
+pub mod connection;
 pub mod effects;
 pub mod evidence;
 pub mod facts;

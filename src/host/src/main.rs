@@ -19,7 +19,7 @@ use push_host::layout::Layout;
 use push_host::machine::real::Real;
 use push_host::progress;
 use push_host::recover::{RecoverError, recover};
-use push_host::serve::{End, OnHost, look, serve};
+use push_host::serve::{End, Line, OnHost, look, serve};
 use push_host::transaction::{TransactionError, transact};
 use push_host::view::{self, InsideError};
 use push_wire::journal::State;
@@ -117,8 +117,13 @@ fn converse(purpose: Purpose) -> ExitCode {
         io::stdin().as_fd().try_clone_to_owned(),
         io::stdout().as_fd().try_clone_to_owned(),
     );
-    let pipes = match both {
-        (Ok(input), Ok(output)) => (File::from(input), File::from(output)),
+    let line = match both {
+        (Ok(input), Ok(output)) => Line {
+            input: File::from(input),
+            output: File::from(output),
+            // Whatever it is in the midst of can be cut anywhere; the lock goes with the process.
+            give_up: || std::process::exit(0),
+        },
         (Err(error), _) | (_, Err(error)) => {
             return complain(
                 &error,
@@ -128,8 +133,8 @@ fn converse(purpose: Purpose) -> ExitCode {
         }
     };
     let held = match purpose {
-        Purpose::Serve => serve(&mut machine, &layout, &mut outside, pipes),
-        Purpose::Look => look(&mut machine, &layout, &outside, pipes),
+        Purpose::Serve => serve(&mut machine, &layout, &mut outside, line),
+        Purpose::Look => look(&mut machine, &layout, &outside, line),
     };
     match held {
         Ok(End::Gone | End::Broken(_)) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ use push_wire::message::Switch;
 use push_wire::name::TransactionId;
 use serde::{Deserialize, Serialize};
 
+use crate::connection::Connection;
 use crate::layout::Layout;
 use crate::machine::{self, Access, Disk, TEXT_BYTES_MAX, World};
 
@@ -20,6 +21,8 @@ pub struct Request {
     pub switch: Switch,
     /// What it is about.
     pub about: About,
+    /// The connection over which it was ordered; it cannot be confirmed over that one.
+    pub begun_on: Option<Connection>,
 }
 
 /// What the operator wants of a running transaction.
@@ -66,7 +69,11 @@ pub fn ask<M: Disk>(
         Wish::Confirmed => place.confirmed(),
         Wish::TakeBack => place.take_back(),
     };
-    machine::replace(machine, &path, b"", &Access::private_file())
+    match machine.create(&path, b"", &Access::private_file()) {
+        // Two sessions may ask at the same moment.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        created => created,
+    }
 }
 
 /// What the operator wants by now. Whoever wants it taken back is heard first.

@@ -1,9 +1,15 @@
 //! How messages and contents become bytes: a length, a kind, a body. Whoever reads one never has to
 //! guess where it ends, so a host's output is data and nothing else.
 //!
+//! Once Hello has been said, whoever has nothing to say sends a [`Kind::Beat`] every [`BEAT_EVERY`],
+//! both ways. Any byte is a sign of life, so a slow line is never taken for a dead one; a line that
+//! brings none for [`DEAD_AFTER`] is dead, whatever TCP still believes.
+//!
 //! ```text
 //! frame = length of the body (4 bytes, big endian) · kind (1 byte) · body
 //! ```
+
+use core::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +23,13 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// patience over the slowest link.
 pub const CONTENT_BYTES_MAX: usize = 64 << 10;
 
+/// The pause between two beats: a line may lose three of them in a row and live.
+pub const BEAT_EVERY: Duration = Duration::from_secs(3);
+
+/// How long a line may bring nothing before it is dead. A beat, the look at the clock and this
+/// together are 15 s.
+pub const DEAD_AFTER: Duration = Duration::from_secs(14);
+
 /// The bytes before each body.
 pub const HEADER_BYTES: usize = 5;
 
@@ -29,6 +42,8 @@ pub enum Kind {
     PackedMessage,
     /// A piece of the content that the last message announced.
     Content,
+    /// A sign of life without a body; it may come between any two other frames.
+    Beat,
 }
 
 /// One frame, read or to be written.
@@ -77,6 +92,7 @@ impl Kind {
             Self::Message => 1,
             Self::PackedMessage => 2,
             Self::Content => 3,
+            Self::Beat => 4,
         }
     }
 
@@ -84,6 +100,7 @@ impl Kind {
         match self {
             Self::Message | Self::PackedMessage => MESSAGE_BYTES_MAX,
             Self::Content => CONTENT_BYTES_MAX,
+            Self::Beat => 0,
         }
     }
 }
@@ -95,6 +112,7 @@ pub fn header(bytes: [u8; HEADER_BYTES]) -> Result<(Kind, usize), FrameError> {
         1 => Kind::Message,
         2 => Kind::PackedMessage,
         3 => Kind::Content,
+        4 => Kind::Beat,
         other => return Err(FrameError::Kind(other)),
     };
     let bytes = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -122,6 +140,9 @@ pub fn encode(kind: Kind, body: &[u8]) -> Result<Vec<u8>, FrameError> {
     out.extend(body);
     Ok(out)
 }
+
+/// A beat, as it goes over the line.
+pub const BEAT: [u8; HEADER_BYTES] = [0, 0, 0, 0, 4];
 
 /// Writes a message as a frame.
 pub fn encode_message<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
@@ -251,11 +272,21 @@ mod tests {
     }
 
     #[test]
+    fn a_beat_is_a_frame_without_a_body() {
+        assert_eq!(encode(Kind::Beat, b"").unwrap(), BEAT);
+        assert_eq!(header(BEAT), Ok((Kind::Beat, 0)));
+    }
+
+    #[test]
     fn a_frame_that_announces_too_much_is_refused_before_it_is_read() {
         assert!(matches!(
             header([0xff, 0xff, 0xff, 0xff, 1]),
             Err(FrameError::TooLong { .. })
         ));
         assert!(matches!(header([0, 0, 0, 1, 9]), Err(FrameError::Kind(9))));
+        assert!(matches!(
+            header([0, 0, 0, 1, 4]),
+            Err(FrameError::TooLong { max: 0, .. })
+        ));
     }
 }

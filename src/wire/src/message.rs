@@ -209,6 +209,17 @@ pub struct Hello {
     /// that no generation holds any more as they were declared: whoever wants them brings them.
     #[serde(default)]
     pub lost: BTreeSet<Digest>,
+    /// A transaction that was found unfinished with nobody to carry it on, and was recovered for that.
+    pub recovered: Option<Recovered>,
+}
+
+/// A transaction that a session had recovered before it said Hello.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// The transaction.
+    pub transaction: TransactionId,
+    /// How it stood when Hello was said; a recovery that takes long goes on.
+    pub state: State,
 }
 
 /// Who holds a host's lock.

@@ -7,6 +7,7 @@
 //! text in the file of its kind, and its question in [`gather`].
 
 mod ask;
+mod connection;
 mod loader;
 mod room;
 mod ssh;
@@ -19,6 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use push_wire::facts::Facts;
 
 use ask::ask;
+pub use connection::connection;
 pub use room::room;
 
 /// Where systemd keeps a scheduled shutdown or reboot (systemd-logind).

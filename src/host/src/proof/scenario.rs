@@ -269,6 +269,7 @@ pub(super) fn request(from: u64, to: u64) -> Request {
             confirm_within_ms: None,
             nonce,
         },
+        begun_on: None,
     }
 }
 

@@ -2,24 +2,28 @@
 //!
 //! Must not know what is talked about. Incoming frames are read by a thread of their own, so that
 //! the host can look after a running transaction and notice at the same time that its operator has
-//! gone, and so that the next piece of a pack arrives while the last one is written.
+//! gone, and so that the next piece of a pack arrives while the last one is written. Beats are heard
+//! and sent beside, by [`super::pulse`].
 
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use push_wire::frame::{self, FrameError, HEADER_BYTES, Kind, MESSAGE_BYTES_MAX};
 use push_wire::message::{Reply, Request};
 
+use super::pulse::{GiveUp, Heard, Listening, Pulse};
+
 /// How many frames may wait to be worked on: a few pieces of content, so a bounded few megabytes.
 const WAITING_MAX: usize = 8;
 
-/// The longest time that a piece of content may take: 1.5 kB a second. Whoever sends them has them at
-/// hand, and calls again when the line went dead; the lock must be free by then.
+/// The longest time that a piece of content may take: 1.5 kB a second. A line that is dead is noticed
+/// long before; this is for a laptop that lives and does not send what it announced.
 const CONTENT_WITHIN: Duration = Duration::from_secs(45);
 
-/// The longest pause between an answer and the next request: the waves before this host's own may each
-/// take as long as the longest health check, a day.
+/// The longest pause between an answer and the next request of a laptop that lives: the waves before
+/// this host's own may each take as long as the longest health check, a day.
 const REQUEST_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why nothing more can be said.
@@ -48,17 +52,29 @@ pub enum Incoming {
 /// Both directions.
 pub struct Channel<W> {
     incoming: Receiver<Result<Incoming, ChannelError>>,
-    output: W,
+    output: Arc<Mutex<W>>,
+    _pulse: Pulse,
+}
+
+impl<W: Write + Send + 'static> Channel<W> {
+    /// Starts to read, and to give signs of life. `give_up` is called when nobody is there any more
+    /// and the channel still is. The threads end with the input, or with this channel.
+    pub fn new(input: impl Read + Send + 'static, output: W, give_up: GiveUp) -> Self {
+        let (send, incoming) = mpsc::sync_channel(WAITING_MAX);
+        let heard = Arc::new(Heard::default());
+        let output = Arc::new(Mutex::new(output));
+        let pulse = Pulse::start(&output, Arc::clone(&heard), give_up);
+        let input = Listening::to(input, heard);
+        std::thread::spawn(move || read_all(input, &send));
+        Self {
+            incoming,
+            output,
+            _pulse: pulse,
+        }
+    }
 }
 
 impl<W: Write> Channel<W> {
-    /// Starts to read. The thread ends with its input, or with this channel.
-    pub fn new(input: impl Read + Send + 'static, output: W) -> Self {
-        let (send, incoming) = mpsc::sync_channel(WAITING_MAX);
-        std::thread::spawn(move || read_all(input, &send));
-        Self { incoming, output }
-    }
-
     /// Waits for the next request.
     pub fn request(&mut self) -> Result<Request, ChannelError> {
         // Whoever says nothing for so long has gone, whatever the connection seems to be.
@@ -95,10 +111,8 @@ impl<W: Write> Channel<W> {
     /// Says something.
     pub fn send(&mut self, reply: &Reply) -> Result<(), ChannelError> {
         let bytes = frame::encode_message(reply).map_err(ChannelError::Broken)?;
-        let sent = self
-            .output
-            .write_all(&bytes)
-            .and_then(|()| self.output.flush());
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = output.write_all(&bytes).and_then(|()| output.flush());
         // Whatever the reason, nobody hears us any more.
         sent.map_err(|_| ChannelError::Gone)
     }
@@ -106,7 +120,9 @@ impl<W: Write> Channel<W> {
 
 fn read_all(mut input: impl Read, send: &SyncSender<Result<Incoming, ChannelError>>) {
     loop {
-        let incoming = read_one(&mut input);
+        let Some(incoming) = read_one(&mut input).transpose() else {
+            continue;
+        };
         let is_last = incoming.is_err();
         if send.send(incoming).is_err() || is_last {
             return;
@@ -115,8 +131,8 @@ fn read_all(mut input: impl Read, send: &SyncSender<Result<Incoming, ChannelErro
 }
 
 /// Reads exactly one frame and not a byte beyond it: after an upgrade the rest belongs to another
-/// program.
-fn read_one(input: &mut impl Read) -> Result<Incoming, ChannelError> {
+/// program. `None` is a beat.
+fn read_one(input: &mut impl Read) -> Result<Option<Incoming>, ChannelError> {
     let mut head = [0; HEADER_BYTES];
     input
         .read_exact(&mut head)
@@ -129,9 +145,10 @@ fn read_one(input: &mut impl Read) -> Result<Incoming, ChannelError> {
         return Err(ChannelError::Gone);
     }
     match kind {
-        Kind::Content => Ok(Incoming::Content(body)),
-        Kind::Message => request(&body),
-        Kind::PackedMessage => request(&unpack(&body)?),
+        Kind::Beat => Ok(None),
+        Kind::Content => Ok(Some(Incoming::Content(body))),
+        Kind::Message => request(&body).map(Some),
+        Kind::PackedMessage => request(&unpack(&body)?).map(Some),
     }
 }
 
@@ -167,12 +184,14 @@ mod tests {
     use super::*;
 
     fn channel(bytes: Vec<u8>) -> Channel<Vec<u8>> {
-        Channel::new(io::Cursor::new(bytes), Vec::new())
+        Channel::new(io::Cursor::new(bytes), Vec::new(), || {})
     }
 
     #[test]
     fn requests_and_contents_come_in_their_order_and_then_the_end() {
-        let mut bytes = frame::encode_message(&Request::Status).unwrap();
+        let mut bytes = frame::BEAT.to_vec();
+        bytes.extend(frame::encode_message(&Request::Status).unwrap());
+        bytes.extend([frame::BEAT, frame::BEAT].concat());
         bytes.extend(frame::encode(Kind::Content, b"piece").unwrap());
         let mut channel = channel(bytes);
         assert_eq!(channel.request().unwrap(), Request::Status);
@@ -203,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_operator_who_vanished_in_the_middle_of_content_is_not_waited_for_for_ever() {
-        let mut channel = Channel::new(Silent, Vec::new());
+        let mut channel = Channel::new(Silent, Vec::new(), || {});
         let found = channel.content_within(Duration::from_millis(20));
         assert!(matches!(found, Err(ChannelError::Gone)), "{found:?}");
     }

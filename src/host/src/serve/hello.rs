@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use push_wire::facts::{Facts, Program};
-use push_wire::message::Hello;
+use push_wire::message::{Hello, Recovered};
 
 use super::watch;
 use crate::layout::Layout;
@@ -16,6 +16,7 @@ pub fn hello<M: Machine>(
     (machine, layout): (&mut M, &Layout),
     (program, facts): (Program, Facts),
     fingerprint_key: String,
+    recovered: Option<Recovered>,
 ) -> Result<Hello, Error> {
     let journal = journal::read_settled(machine, layout)?;
     let releases = trees::whole(machine, layout)?
@@ -38,5 +39,6 @@ pub fn hello<M: Machine>(
         fingerprint_key,
         releases,
         highest: store::highest(machine, layout, &journal)?,
+        recovered,
     })
 }

@@ -4,7 +4,9 @@
 //! | file | does |
 //! |---|---|
 //! | `channel` | frames in, frames out |
+//! | `pulse` | signs of life, and what becomes of a session whose operator gives none |
 //! | `session` | one request after the other, and the lock |
+//! | `adrift` | before the first word: a transaction that nobody carries on is recovered |
 //! | `hello` | the first word |
 //! | `transfer` | contents that follow a request: packs, and push-host itself |
 //! | `watch` | tells how a transaction goes on; hands over a confirmation |
@@ -12,9 +14,11 @@
 //!
 //! To answer a new request: its variant in `push_wire::message`, and the compiler leads here.
 
+mod adrift;
 mod channel;
 mod hello;
 mod outside;
+mod pulse;
 mod session;
 mod transfer;
 pub(crate) mod watch;
@@ -28,6 +32,18 @@ use crate::layout::Layout;
 use crate::machine::Machine;
 
 pub use outside::{OnHost, Outside};
+pub use pulse::GiveUp;
+
+/// What a conversation is held over.
+pub struct Line<R, W> {
+    /// What the operator's side says.
+    pub input: R,
+    /// What it hears.
+    pub output: W,
+    /// What is done when nobody is there any more and the session is busy: its process has to end, so
+    /// that the lock is free.
+    pub give_up: GiveUp,
+}
 
 /// How a conversation ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,14 +62,14 @@ pub fn serve<M: Machine>(
     machine: &mut M,
     layout: &Layout,
     outside: &mut impl Outside,
-    pipes: (impl Read + Send + 'static, impl Write),
+    line: Line<impl Read + Send + 'static, impl Write + Send + 'static>,
 ) -> Result<End, crate::stage::Error> {
-    let (input, output) = pipes;
     let facts = outside.facts();
+    let recovered = adrift::take_up(machine, layout, outside)?;
     let key = fingerprint::key(machine, layout)?;
     let said = (outside.program(), facts.clone());
-    let hello = hello::hello((machine, layout), said, key)?;
-    let channel = channel::Channel::new(input, output);
+    let hello = hello::hello((machine, layout), said, key, recovered)?;
+    let channel = channel::Channel::new(line.input, line.output, line.give_up);
     Ok(session::Session::new((machine, layout), outside, channel, facts).hold(hello))
 }
 
@@ -63,13 +79,12 @@ pub fn look<M: Machine>(
     machine: &mut M,
     layout: &Layout,
     outside: &impl Outside,
-    pipes: (impl Read + Send + 'static, impl Write),
+    line: Line<impl Read + Send + 'static, impl Write + Send + 'static>,
 ) -> Result<End, crate::stage::Error> {
-    let (input, output) = pipes;
     let key = fingerprint::key_to_look(machine, layout)?;
     let said = (outside.program(), outside.facts());
-    let hello = hello::hello((machine, layout), said, key)?;
-    let mut channel = channel::Channel::new(input, output);
+    let hello = hello::hello((machine, layout), said, key, None)?;
+    let mut channel = channel::Channel::new(line.input, line.output, line.give_up);
     let mut told = channel.send(&Reply::Hello(Box::new(hello)));
     while told.is_ok() && channel.request().is_ok() {
         let why = "this push-host only looks; it is not installed".to_owned();

@@ -10,6 +10,7 @@ use push_wire::manifest::Manifest;
 use push_wire::message::Refusal;
 use push_wire::name::TransactionId;
 
+use crate::connection::Connection;
 use crate::layout::Layout;
 use crate::machine::real::process::Program;
 use crate::stage::Checks;
@@ -29,6 +30,10 @@ pub trait Outside: Checks {
     fn firewall(&self) -> Firewall;
     /// Starts the transaction whose request has been written; it outlives this process.
     fn launch(&mut self, transaction: &TransactionId) -> Result<(), String>;
+    /// Starts the recovery of one that nobody carries on; it outlives this process, too.
+    fn recover(&mut self) -> Result<(), String>;
+    /// The connection over which this session came in; `None` when that cannot be told.
+    fn connection(&self) -> Option<Connection>;
 }
 
 /// The real ones.
@@ -73,6 +78,14 @@ impl Outside for OnHost {
 
     fn launch(&mut self, transaction: &TransactionId) -> Result<(), String> {
         launch::launch(&self.layout, transaction).map_err(|error| error.to_string())
+    }
+
+    fn recover(&mut self) -> Result<(), String> {
+        launch::recover(&self.layout).map_err(|error| error.to_string())
+    }
+
+    fn connection(&self) -> Option<Connection> {
+        facts::connection()
     }
 }
 

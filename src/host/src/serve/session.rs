@@ -139,8 +139,10 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         match self.answer(request) {
             Ok(Next::Reply(reply)) => self.channel.send(&reply)?,
             Ok(Next::Watch(transaction)) => {
+                let here = self.outside.connection();
                 let watched = (&mut *self.machine, self.layout);
-                let reply = watch::watch(watched, &mut self.channel, &transaction)?;
+                let listener = (&mut self.channel, here.as_ref());
+                let reply = watch::watch(watched, listener, &transaction)?;
                 self.channel.send(&reply)?;
             }
             Ok(Next::Replaced) => return Ok(Some(End::Replaced)),
@@ -188,7 +190,13 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             } => self.pack((digest, bytes), offset)?,
             Request::Switch(switch) => return self.switch(switch).map(Next::Watch),
             Request::Confirm { transaction, nonce } => {
-                watch::confirm((&mut *self.machine, self.layout), &transaction, &nonce)?;
+                let here = self.outside.connection();
+                let claim = watch::Claim {
+                    transaction: &transaction,
+                    nonce: &nonce,
+                    over: here.as_ref(),
+                };
+                watch::confirm(&mut *self.machine, self.layout, claim)?;
                 self.settled(&transaction)?
             }
             Request::TakeBack { transaction } => {
@@ -385,7 +393,11 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             ));
         }
         let about = about(&staged.prepared, &switch);
-        let request = progress::Request { switch, about };
+        let request = progress::Request {
+            switch,
+            about,
+            begun_on: self.outside.connection(),
+        };
         progress::leave_request(self.machine, self.layout, &request)?;
         held.holder.step = format!("switching to generation {}", staged.generation);
         held.holder.transaction = Some(transaction.clone());

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use flate2::read::GzDecoder;
 use push_wire::digest::Digest;
-use push_wire::message::Refusal;
+use push_wire::message::{Holder, Refusal};
 
 use super::channel::{Channel, ChannelError};
+use super::watch;
 use crate::layout::Layout;
-use crate::lock;
+use crate::lock::{self, Lock, LockError};
 use crate::machine::{self, Access, Machine};
 use crate::spool::{Pack, PackError};
 
@@ -65,8 +66,8 @@ pub fn pack<M: Machine, W: Write>(
     Ok(pack.finish(machine)?)
 }
 
-/// Puts another push-host in the place of this one: found right, durable, by one rename. The
-/// transaction that may be running goes on with the one that it has.
+/// Puts another push-host in the place of this one: found right, durable, by one rename. Not while
+/// somebody has the lock: what a program began, its recovery included, is ended by the same program.
 pub fn upgrade<M: Machine, W: Write>(
     (machine, layout): (&mut M, &Layout),
     channel: &mut Channel<W>,
@@ -96,6 +97,7 @@ pub fn upgrade<M: Machine, W: Write>(
     }
     // Two operators with the same new push may come at the same time.
     let _alone = lock::take_briefly(machine, layout)?;
+    let _lock = take_lock(machine, layout)?;
     let path = layout.program();
     let folder = path.parent().unwrap_or(&path);
     machine::folders(machine, folder, &Access::public_folder())?;
@@ -105,4 +107,23 @@ pub fn upgrade<M: Machine, W: Write>(
     };
     machine::replace(machine, &path, &program, &access)?;
     Ok(machine.sync(folder)?)
+}
+
+fn take_lock<M: Machine>(machine: &mut M, layout: &Layout) -> Result<Lock, TransferError> {
+    let holder = Holder {
+        operator: "a later push".to_owned(),
+        since_unix_s: machine.unix_s(),
+        step: "replacing push-host".to_owned(),
+        transaction: None,
+        push: String::new(),
+    };
+    let lock = lock::take(machine, layout, &holder).map_err(|error| match error {
+        LockError::Held(holder) => TransferError::refused(Refusal::Locked(*holder)),
+        LockError::Disk(error) => TransferError::Disk(error),
+    })?;
+    match watch::under_way((machine, layout)) {
+        Ok(None) => Ok(lock),
+        Ok(Some(holder)) => Err(TransferError::refused(Refusal::Locked(holder))),
+        Err(error) => Err(TransferError::refused(error.into_refusal())),
+    }
 }

@@ -11,6 +11,7 @@ use push_wire::message::{Holder, Refusal, Reply, Request};
 use push_wire::name::TransactionId;
 
 use super::channel::{Channel, ChannelError};
+use crate::connection::Connection;
 use crate::journal::{self, Journal, JournalError};
 use crate::launch;
 use crate::layout::Layout;
@@ -52,6 +53,21 @@ pub enum WatchError {
         /// Which.
         transaction: TransactionId,
     },
+    /// Only what is on trial can be confirmed.
+    #[error("transaction {transaction} is not on trial yet")]
+    NotOnTrial {
+        /// Which.
+        transaction: TransactionId,
+    },
+    /// A connection that was there before proves nothing.
+    #[error("a switch cannot be confirmed over the connection that ordered it")]
+    SameConnection,
+    /// It cannot be told whether the operator came in again.
+    #[error(
+        "this host cannot tell one connection from another, so nothing can be confirmed on it: \
+         push-host was not started by OpenSSH's or Dropbear's server"
+    )]
+    NoConnection,
     /// The journal cannot be read.
     #[error("{0}: {help}", help = .0.help())]
     Journal(#[from] JournalError),
@@ -65,20 +81,23 @@ impl WatchError {
     pub fn into_refusal(self) -> Refusal {
         let why = self.to_string();
         match self {
-            Self::Unknown { .. } | Self::Nonce { .. } => Refusal::Protocol { why },
-            Self::Journal(_) | Self::Disk(_) => Refusal::Host { why },
+            Self::Unknown { .. }
+            | Self::Nonce { .. }
+            | Self::NotOnTrial { .. }
+            | Self::SameConnection => Refusal::Protocol { why },
+            Self::NoConnection | Self::Journal(_) | Self::Disk(_) => Refusal::Host { why },
         }
     }
 }
 
-/// Tells everything from the first progress on, and returns the verdict. A wish that comes meanwhile
-/// is passed on; it is answered by the verdict.
+/// Tells everything from the first progress on, and returns the verdict. A wish that comes meanwhile,
+/// over the connection that is named, is passed on; it is answered by the verdict.
 pub fn watch<M: Machine, W: Write>(
     watched: (&mut M, &Layout),
-    channel: &mut Channel<W>,
+    (channel, over): (&mut Channel<W>, Option<&Connection>),
     transaction: &TransactionId,
 ) -> Result<Reply, ChannelError> {
-    follow(watched, (channel, Tell::All), transaction)
+    follow(watched, (channel, Tell::All(over)), transaction)
 }
 
 /// The same in silence.
@@ -92,22 +111,60 @@ pub fn settled<M: Machine, W: Write>(
 
 /// What is told of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tell {
-    All,
+enum Tell<'a> {
+    All(Option<&'a Connection>),
     Verdict,
 }
 
-/// Passes a confirmation on, if it is the operator's who began. Asked again, it is the same.
-pub fn confirm<M: Disk>(
-    (machine, layout): (&mut M, &Layout),
-    transaction: &TransactionId,
-    nonce: &str,
+/// Who says to be the operator of a transaction.
+#[derive(Clone, Copy)]
+pub struct Claim<'a> {
+    /// The transaction.
+    pub transaction: &'a TransactionId,
+    /// What only its operator knows.
+    pub nonce: &'a str,
+    /// The connection that it is said over.
+    pub over: Option<&'a Connection>,
+}
+
+/// Passes a confirmation on, if it is the operator's who began, over another connection than the one
+/// that it was ordered over, and the transaction is on trial. Whether it stays is decided by the
+/// transaction alone, which has the lock; one that is decided, or whose deadline has passed, is not
+/// asked any more. Asked again, the answer is the same: the verdict.
+pub fn confirm<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    claim: Claim<'_>,
 ) -> Result<(), WatchError> {
-    let expected = nonce_of(machine, layout, transaction)?;
-    if expected != Digest::of(nonce) {
+    let transaction = claim.transaction;
+    if nonce_of(machine, layout, transaction)? != Digest::of(claim.nonce) {
         return Err(WatchError::Nonce {
             transaction: transaction.clone(),
         });
+    }
+    let journal = journal::read(machine, layout)?;
+    let trial = match journal.latest(transaction).map(|record| &record.state) {
+        Some(State::Probation(trial)) => trial,
+        Some(State::Committed | State::TakingBack(_) | State::TakenBack(_)) => return Ok(()),
+        None | Some(State::Prepared | State::Switching) => {
+            return Err(WatchError::NotOnTrial {
+                transaction: transaction.clone(),
+            });
+        }
+    };
+    // After a boot, recovery decides; and a deadline is one also while its transaction looks elsewhere.
+    let is_too_late = trial.boot_id != machine.boot_id()?
+        || trial
+            .deadline_ms
+            .is_some_and(|deadline_ms| machine.boottime_ms() >= deadline_ms);
+    if is_too_late {
+        return Ok(());
+    }
+    let begun_on = progress::request(machine, layout, transaction)?.begun_on;
+    match (begun_on.as_ref(), claim.over) {
+        (Some(begun_on), Some(over)) if begun_on != over => {}
+        (Some(_), Some(_)) => return Err(WatchError::SameConnection),
+        (None, _) | (_, None) => return Err(WatchError::NoConnection),
     }
     wish((machine, layout), transaction, Wish::Confirmed)
 }
@@ -216,7 +273,7 @@ fn nonce_of<M: Disk>(
 
 fn follow<M: Machine, W: Write>(
     (machine, layout): (&mut M, &Layout),
-    (channel, tell): (&mut Channel<W>, Tell),
+    (channel, tell): (&mut Channel<W>, Tell<'_>),
     transaction: &TransactionId,
 ) -> Result<Reply, ChannelError> {
     let mut tail = Tail {
@@ -228,9 +285,15 @@ fn follow<M: Machine, W: Write>(
     while machine.boottime_ms() < until {
         let news = tail.news(machine, layout, transaction);
         looks = if news.is_empty() { looks + 1 } else { 0 };
-        for progress in news.into_iter().filter(|_| tell == Tell::All) {
-            channel.send(&Reply::Progress(progress))?;
-        }
+        let over = match tell {
+            Tell::All(over) => {
+                for progress in news {
+                    channel.send(&Reply::Progress(progress))?;
+                }
+                over
+            }
+            Tell::Verdict => None,
+        };
         let is_due = tail.ended || looks % LOOKS_UNTIL_JOURNAL == 1;
         if is_due && is_over(machine, layout, transaction) {
             break;
@@ -242,7 +305,7 @@ fn follow<M: Machine, W: Write>(
             }
         }
         if let Some(request) = channel.request_within(LOOK)? {
-            heed((machine, layout), channel, request)?;
+            heed((machine, layout), (channel, over), request)?;
         }
     }
     Ok(verdict(machine, layout, transaction))
@@ -251,11 +314,18 @@ fn follow<M: Machine, W: Write>(
 /// What comes in while a transaction is watched.
 fn heed<M: Machine, W: Write>(
     (machine, layout): (&mut M, &Layout),
-    channel: &mut Channel<W>,
+    (channel, over): (&mut Channel<W>, Option<&Connection>),
     request: Request,
 ) -> Result<(), ChannelError> {
     let heard = match request {
-        Request::Confirm { transaction, nonce } => confirm((machine, layout), &transaction, &nonce),
+        Request::Confirm { transaction, nonce } => {
+            let claim = Claim {
+                transaction: &transaction,
+                nonce: &nonce,
+                over,
+            };
+            confirm(machine, layout, claim)
+        }
         Request::TakeBack { transaction } => take_back((machine, layout), &transaction),
         Request::Upgrade { .. }
         | Request::Stage(_)
@@ -288,7 +358,8 @@ fn is_over<M: Disk>(machine: &mut M, layout: &Layout, transaction: &TransactionI
     })
 }
 
-fn runs<M: World>(machine: &M) -> bool {
+/// Whether the unit of a transaction, or of its recovery, runs.
+pub fn runs<M: World>(machine: &M) -> bool {
     let unit = BTreeSet::from([launch::unit()]);
     // Where systemd does not answer, nothing is known, and waiting goes on.
     machine

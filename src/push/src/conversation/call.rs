@@ -8,7 +8,7 @@ use bytes::Bytes;
 use push_wire::PROTOCOL;
 use push_wire::facts;
 use push_wire::frame::{CONTENT_BYTES_MAX, Kind, encode};
-use push_wire::message::{Reply, Request};
+use push_wire::message::{Holder, Refusal, Reply, Request};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -135,6 +135,7 @@ struct SharedHello {
     protocol: u16,
     program: facts::Program,
     facts: SharedFacts,
+    running: Option<Holder>,
 }
 
 #[derive(Deserialize)]
@@ -181,12 +182,15 @@ impl Line {
         let protocol = self::shared(opening, &body)?.protocol;
         check_protocol(opening, protocol)?;
         match parse(opening.host, &body)? {
-            Reply::Hello(hello) => Ok(Conversation {
-                reader: self.reader,
-                writer: self.writer,
-                hello: *hello,
-                course: Course::Open,
-            }),
+            Reply::Hello(hello) => {
+                self.writer.beat();
+                Ok(Conversation {
+                    reader: self.reader,
+                    writer: self.writer,
+                    hello: *hello,
+                    course: Course::Open,
+                })
+            }
             other => Err(unexpected(opening, &other)),
         }
     }
@@ -212,6 +216,9 @@ impl Line {
                 _ => Err(Error::NotPermitted(obstacle)),
             };
         }
+        if let Some(holder) = &found.running {
+            return Err(locked(opening, holder.clone()));
+        }
         (opening.tell)(Step::Upgrading {
             from: visible::escape(found.program.version.as_bytes(), SHOWN_BYTES_MAX),
             bytes: program.gzip.len() as u64,
@@ -230,9 +237,12 @@ impl Line {
         }
         let body = within(INSTALL_MAX, opening, self.reader.message(DURING)).await?;
         match serde_json::from_slice(&body) {
-            Ok(Reply::Refused(refusal)) => Err(Error::NotUpgraded {
-                host: opening.host.clone(),
-                why: visible::escape(refusal.to_string().as_bytes(), SHOWN_BYTES_MAX),
+            Ok(Reply::Refused(refusal)) => Err(match *refusal {
+                Refusal::Locked(holder) => locked(opening, holder),
+                other => Error::NotUpgraded {
+                    host: opening.host.clone(),
+                    why: visible::escape(other.to_string().as_bytes(), SHOWN_BYTES_MAX),
+                },
             }),
             Ok(_) | Err(_) => Ok(Some(body)),
         }
@@ -402,6 +412,14 @@ fn noise(opening: &Opening<'_>, said: String) -> Error {
     }
 }
 
+/// What a program began is ended by the same program, so it is not replaced meanwhile.
+fn locked(opening: &Opening<'_>, holder: Holder) -> Error {
+    Error::Locked {
+        host: opening.host.clone(),
+        holder: Box::new(holder),
+    }
+}
+
 fn shared(opening: &Opening<'_>, body: &[u8]) -> Result<SharedHello, Error> {
     match serde_json::from_slice::<Shared>(body) {
         Ok(shared) => Ok(shared.hello),
@@ -413,6 +431,7 @@ fn shared(opening: &Opening<'_>, body: &[u8]) -> Result<SharedHello, Error> {
                 facts: SharedFacts {
                     machine: hello.facts.machine,
                 },
+                running: hello.running,
             }),
             other => Err(unexpected(opening, &other)),
         },

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use push_wire::PROTOCOL;
 use push_wire::frame::FrameError;
+use push_wire::message::Holder;
 
 use super::Presence;
 use crate::embedded;
 use crate::event::Obstacle;
 use crate::name::HostName;
 use crate::transport;
+use crate::visible;
+
+/// How much of what is said of a holder is shown, in bytes.
+const HOLDER_BYTES_MAX: usize = 200;
 
 /// Why a conversation came to nothing.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -140,6 +145,18 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// push-host is to be replaced, and somebody is at it with the one that is there.
+    #[error(
+        "push-host on {host} is another one than this push carries, and {} is at it with that: {}",
+        visible::escape(holder.operator.as_bytes(), HOLDER_BYTES_MAX),
+        visible::escape(holder.step.as_bytes(), HOLDER_BYTES_MAX)
+    )]
+    Locked {
+        /// The host.
+        host: HostName,
+        /// Who. Untrusted text.
+        holder: Box<Holder>,
+    },
     /// Bytes that are not the protocol.
     #[error("{host} does not speak push's protocol: {source}")]
     Frame {
@@ -200,6 +217,7 @@ impl Error {
             Self::Newer { .. } => "push::conversation::newer",
             Self::Older { .. } => "push::conversation::older",
             Self::NotUpgraded { .. } => "push::conversation::not_upgraded",
+            Self::Locked { .. } => "push::conversation::locked",
             Self::Frame { .. } => "push::conversation::frame",
             Self::Unexpected { .. } => "push::conversation::unexpected",
             Self::TooLarge { .. } => "push::conversation::too_large",
@@ -262,6 +280,9 @@ impl Error {
             Self::NotUpgraded { host, .. } => {
                 format!("put right what it names, then push again: `push ENVIRONMENT -l {host}`")
             }
+            Self::Locked { host, .. } => {
+                format!("wait for it, at most ten minutes: `push ENVIRONMENT -l {host} --wait 10m`")
+            }
             Self::Frame { host, .. } | Self::Unexpected { host, .. } => format!(
                 "remove /usr/local/lib/push/push-host on {host} and push again: it is installed anew"
             ),
@@ -302,6 +323,7 @@ impl Error {
             | Self::Newer { .. }
             | Self::Older { .. }
             | Self::NotUpgraded { .. }
+            | Self::Locked { .. }
             | Self::Frame { .. }
             | Self::Unexpected { .. }
             | Self::TooLarge { .. }

@@ -1,11 +1,13 @@
 //! Bytes of a session as frames, and back. What a host may make the laptop hold is bounded here.
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use push_wire::frame::{FrameError, HEADER_BYTES, Kind, encode, header};
+use push_wire::frame::{BEAT, BEAT_EVERY, FrameError, HEADER_BYTES, Kind, encode, header};
 use push_wire::message::{Reply, Request};
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Error;
 use crate::name::HostName;
@@ -44,7 +46,23 @@ pub(super) struct Reader {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) host: HostName,
+    mouth: Arc<Mutex<Mouth>>,
+}
+
+/// Where frames are written, one at a time.
+#[derive(Debug)]
+struct Mouth {
     input: Input,
+    said: Said,
+}
+
+/// Whether a frame may follow.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// What was begun has been said.
+    Whole,
+    /// A frame was begun, and its writing given up.
+    Half,
 }
 
 /// What a session says first.
@@ -63,9 +81,13 @@ pub(super) fn halves(host: &HostName, session: Session) -> (Reader, Writer) {
         output,
         buffer: BytesMut::new(),
     };
+    let mouth = Mouth {
+        input,
+        said: Said::Whole,
+    };
     let writer = Writer {
         host: host.clone(),
-        input,
+        mouth: Arc::new(Mutex::new(mouth)),
     };
     (reader, writer)
 }
@@ -142,27 +164,30 @@ impl Reader {
     }
 
     fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some(head) = self.buffer.first_chunk::<HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        let (kind, bytes) = header(*head)?;
-        if bytes > REPLY_BYTES_MAX {
-            return Err(FrameError::TooLong {
-                bytes,
-                max: REPLY_BYTES_MAX,
-            });
-        }
-        match kind {
-            Kind::Message => {}
-            Kind::PackedMessage | Kind::Content => {
-                return Err(FrameError::Message("only the laptop sends these".into()));
+        while let Some(head) = self.buffer.first_chunk::<HEADER_BYTES>() {
+            let (kind, bytes) = header(*head)?;
+            if bytes > REPLY_BYTES_MAX {
+                return Err(FrameError::TooLong {
+                    bytes,
+                    max: REPLY_BYTES_MAX,
+                });
+            }
+            match kind {
+                Kind::Message => {
+                    if self.buffer.len() < HEADER_BYTES + bytes {
+                        return Ok(None);
+                    }
+                    self.buffer.advance(HEADER_BYTES);
+                    return Ok(Some(self.buffer.split_to(bytes).freeze()));
+                }
+                // Whoever carries the bytes has noticed already that the line lives.
+                Kind::Beat => self.buffer.advance(HEADER_BYTES),
+                Kind::PackedMessage | Kind::Content => {
+                    return Err(FrameError::Message("only the laptop sends these".into()));
+                }
             }
         }
-        if self.buffer.len() < HEADER_BYTES + bytes {
-            return Ok(None);
-        }
-        self.buffer.advance(HEADER_BYTES);
-        Ok(Some(self.buffer.split_to(bytes).freeze()))
+        Ok(None)
     }
 
     fn no_frame(&self, source: FrameError) -> Error {
@@ -209,15 +234,17 @@ impl Writer {
         self.write(frame, during).await
     }
 
-    /// Sends bytes; each piece of them must be taken within [`STALL_MAX`].
+    /// Sends bytes, whole frames; each piece of them must be taken within [`STALL_MAX`].
     pub(super) async fn write(
         &mut self,
         mut bytes: Bytes,
         during: &'static str,
     ) -> Result<(), Error> {
+        let mut mouth = self.mouth.lock().await;
+        mouth.said = Said::Half;
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
-            match timeout(STALL_MAX, self.input.write(piece)).await {
+            match timeout(STALL_MAX, mouth.input.write(piece)).await {
                 Ok(written) => written?,
                 Err(_) => {
                     return Err(Error::Silent {
@@ -228,7 +255,32 @@ impl Writer {
                 }
             }
         }
+        mouth.said = Said::Whole;
         Ok(())
+    }
+
+    /// Gives signs of life from now on, for as long as this half lives and its frames are whole.
+    pub(super) fn beat(&self) {
+        tokio::spawn(beat(Arc::downgrade(&self.mouth)));
+    }
+}
+
+/// Whenever nothing is being said. What is being said is a sign of life itself.
+async fn beat(mouth: Weak<Mutex<Mouth>>) {
+    let mut ticks = interval(BEAT_EVERY);
+    // A laptop that slept has nothing to make up for.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(mouth) = mouth.upgrade() else {
+            return;
+        };
+        if let Ok(mut mouth) = mouth.try_lock() {
+            if mouth.said == Said::Half {
+                return;
+            }
+            mouth.input.offer(Bytes::from_static(&BEAT));
+        }
     }
 }
 

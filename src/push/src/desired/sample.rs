@@ -225,5 +225,6 @@ pub fn hello() -> Hello {
         releases: BTreeMap::new(),
         highest: GenerationId::NONE,
         lost: [].into(),
+        recovered: None,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use push_wire::effect::{Effect, Risk};
-use push_wire::journal::{Cause, Evidence};
+use push_wire::journal::{Cause, Evidence, State};
 use push_wire::message::Holder;
 use push_wire::name::{GenerationId, TransactionId};
 use serde::Serialize;
@@ -48,6 +48,13 @@ pub enum Step {
         took_ms: u64,
         /// What is in effect there.
         generation: GenerationId,
+    },
+    /// A transaction was found there that nobody carried on, and the host has recovered it.
+    Recovered {
+        /// Its name.
+        transaction: TransactionId,
+        /// How it stood when the host told of it.
+        state: State,
     },
     /// What this push would do to the host is known.
     Planned(Summary),

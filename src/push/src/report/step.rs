@@ -4,7 +4,7 @@
 use push_wire::message::Holder;
 use push_wire::name::GenerationId;
 
-use super::{foreign, measure, outcome};
+use super::{foreign, history, measure, outcome};
 use crate::event::{Confirm, Phase, Step, Summary, Whose};
 
 /// What a host is doing now, for its live line.
@@ -34,6 +34,10 @@ pub fn doing(step: &Step) -> String {
             )
         }
         Step::Greeted { generation, .. } => greeted(*generation),
+        Step::Recovered { transaction, state } => format!(
+            "transaction {transaction} was found cut short, and recovered: {}",
+            foreign::line(&history::plain_verdict(state))
+        ),
         Step::Planned(summary) => planned(summary),
         Step::Waiting { holder, whose } => waiting(holder, *whose),
         Step::Working { what } => format!("groundwork: {}", foreign::line(what)),
@@ -132,6 +136,7 @@ pub fn is_news(step: &Step) -> bool {
         Step::Installing { .. }
         | Step::Upgrading { .. }
         | Step::Looking { .. }
+        | Step::Recovered { .. }
         | Step::Waiting { .. }
         | Step::Working { .. }
         | Step::Checked { .. }

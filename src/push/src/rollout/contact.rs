@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Access, Known};
 use crate::conversation::{Conversation, Error, Opening, Permit, Presence};
-use crate::event::{Obstacle, ObstacleKind, Outcome, Step};
+use crate::event::{Obstacle, ObstacleKind, Outcome, Step, Whose};
 use crate::name::HostName;
 use crate::transport::{self, Connection, HostKey, Route, Target};
 
@@ -73,6 +73,10 @@ impl Contact {
                     },
                 );
                 let target = target.clone();
+                if let Some(found) = &conversation.hello().recovered {
+                    let (transaction, state) = (found.transaction.clone(), found.state.clone());
+                    access.tell(&host, Step::Recovered { transaction, state });
+                }
                 Ok(Self {
                     host,
                     access,
@@ -245,6 +249,11 @@ async fn hang_up(access: &Access, connection: Box<dyn Connection>) {
 pub fn before_switch(error: &Error) -> Outcome {
     match error {
         Error::NotPermitted(obstacle) => failed(obstacle.clone()),
+        // No push has the lock of a host that it has not greeted yet.
+        Error::Locked { holder, .. } => Outcome::Locked {
+            holder: holder.as_ref().clone(),
+            whose: Whose::Others,
+        },
         error if error.is_unreachable() => unreachable(error),
         error => failed(obstacle(error)),
     }

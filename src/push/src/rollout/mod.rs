@@ -10,6 +10,7 @@
 //! presence    coming in again, to confirm      interrupt   Ctrl-C, once and twice
 //! restoring   bringing back what was committed rollback    which generation to go back to; pure
 //! deploy      what the inventory declares      bootstrap   what a fresh machine is made into
+//! turn        a staged host's turn, and its outcome
 //! asking      status and history of many hosts each        many hosts at once, bounded
 //! ```
 //!
@@ -39,6 +40,7 @@ mod rollback;
 mod staging;
 mod switching;
 mod ticket;
+mod turn;
 mod waves;
 
 #[cfg(test)]

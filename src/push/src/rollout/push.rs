@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use push_wire::message::Refusal;
-use push_wire::name::GenerationId;
 use tokio::time::Instant;
 
-use super::contact::{Contact, failed, milliseconds, ms};
+use super::contact::{Contact, failed, ms};
 use super::each::each;
 use super::planning::plan;
 use super::policy::{Policy, Pushed};
 use super::restoring::{Before, Former, restore};
-use super::staging::{Patience, off_the_async_threads, stage, whose};
-use super::switching::{End, Order, Switched, switch};
+use super::staging::{Patience, meet, off_the_async_threads, stage};
+use super::switching::Order;
+use super::turn::{Ready, outcome, take};
 use super::waves::waves;
-use super::{Access, Answer, Change, Gate, Intent, Known, Plans};
+use super::{Access, Answer, Change, Gate, Intent, Plans};
 use crate::event::{
     Confirm, Counts, Milestone, Obstacle, ObstacleKind, Outcome, Skip, Step, Stop, Verb, exit_code,
 };
@@ -25,14 +24,6 @@ use crate::name::HostName;
 use crate::transport::Pending;
 
 type Contacts = BTreeMap<HostName, Contact>;
-
-/// A host whose new generation is staged.
-struct Ready {
-    contact: Contact,
-    /// What it was when it was planned for. Whoever calls it again hears what it is then.
-    known: Arc<Known>,
-    staged: GenerationId,
-}
 
 /// A host that this push has committed.
 struct Committed {
@@ -126,16 +117,18 @@ impl<I: Intent> Push<I> {
             .map(|host| (host.clone(), ()))
             .collect();
         let (access, intent) = (Arc::clone(&self.access), Arc::clone(&self.intent));
+        let patience = self.patience.clone();
         let greeted = each(hosts, self.access.parallel, move |host, ()| {
             let (access, intent) = (Arc::clone(&access), Arc::clone(&intent));
+            let patience = patience.clone();
             async move {
                 let interrupt = access.interrupt.clone();
                 let permit = || -> Pending<'static, _> {
                     let intent = Arc::clone(&intent);
                     Box::pin(off_the_async_threads(move || intent.ready()))
                 };
-                let made = Contact::make(access, host, &permit);
-                let made = interrupt.unless_asked(made).await;
+                let met = meet(access, host, &permit, &patience);
+                let made = interrupt.unless_asked(met).await;
                 made.unwrap_or(Err(Outcome::Interrupted))
             }
         })
@@ -248,7 +241,7 @@ impl<I: Intent> Push<I> {
         }
     }
 
-    async fn stage(&mut self, contacts: Contacts) -> BTreeMap<HostName, Ready> {
+    async fn stage(&mut self, contacts: Contacts) -> BTreeMap<HostName, Ready<I::Plan>> {
         let (intent, plans) = (Arc::clone(&self.intent), self.plans.clone());
         let patience = self.patience.clone();
         let staged = each(contacts, self.access.parallel, move |host, mut contact| {
@@ -259,13 +252,13 @@ impl<I: Intent> Push<I> {
                 let staging = async {
                     let planned = planned.ok_or_else(|| failed(no_plan(&host)))?;
                     let staged = stage(&mut contact, &intent, &planned, patience).await?;
-                    Ok((Arc::clone(&planned.known), staged))
+                    Ok((planned, staged))
                 };
                 let staged = interrupt.unless_asked(staging).await;
                 match staged.unwrap_or(Err(Outcome::Interrupted)) {
-                    Ok((known, staged)) => Ok(Ready {
+                    Ok((planned, staged)) => Ok(Ready {
                         contact,
-                        known,
+                        planned,
                         staged,
                     }),
                     Err(outcome) => {
@@ -279,7 +272,7 @@ impl<I: Intent> Push<I> {
         self.sort(staged)
     }
 
-    async fn switch_all(&mut self, mut ready: BTreeMap<HostName, Ready>) {
+    async fn switch_all(&mut self, mut ready: BTreeMap<HostName, Ready<I::Plan>>) {
         let hosts: Vec<HostName> = ready.keys().cloned().collect();
         let waves = waves(&self.policy.waves, &hosts);
         self.access.announce(Milestone::Staged {
@@ -292,7 +285,7 @@ impl<I: Intent> Push<I> {
                 of: waves.len(),
                 hosts: wave.clone(),
             });
-            let members: BTreeMap<HostName, Ready> = wave
+            let members: BTreeMap<HostName, Ready<I::Plan>> = wave
                 .iter()
                 .filter_map(|host| ready.remove_entry(host))
                 .collect();
@@ -313,9 +306,9 @@ impl<I: Intent> Push<I> {
     /// Switches hosts together. Returns those that are committed.
     async fn switch_wave(
         &mut self,
-        members: BTreeMap<HostName, Ready>,
+        members: BTreeMap<HostName, Ready<I::Plan>>,
     ) -> BTreeMap<HostName, Committed> {
-        let orders: BTreeMap<HostName, (Ready, Order)> = members
+        let orders: BTreeMap<HostName, (Ready<I::Plan>, Order)> = members
             .into_iter()
             .map(|(host, ready)| {
                 let order = Order {
@@ -325,23 +318,27 @@ impl<I: Intent> Push<I> {
                 (host, (ready, order))
             })
             .collect();
+        let (intent, patience) = (Arc::clone(&self.intent), self.patience.clone());
         let switched = each(
             orders,
             self.access.parallel,
-            |_, (mut ready, order)| async move {
-                // A turn may come after the operator has asked to stop.
-                if ready.contact.access.interrupt.is_asked() {
-                    return (ready, None);
+            move |_, (mut ready, order)| {
+                let (intent, patience) = (Arc::clone(&intent), patience.clone());
+                async move {
+                    let ended = take(&mut ready, order, (&intent, patience)).await;
+                    (ready, ended)
                 }
-                let switched = switch(&mut ready.contact, order).await;
-                (ready, Some(switched))
             },
         )
         .await;
         let mut committed = BTreeMap::new();
         let mut ended = Contacts::new();
-        for (host, (ready, switched)) in switched {
-            let outcome = self.outcome(&ready, switched);
+        for (host, (ready, ended_so)) in switched {
+            let asked = (
+                self.policy.provenance.push.as_str(),
+                self.confirm_within(&host),
+            );
+            let outcome = outcome(&ready, ended_so, asked);
             if outcome.is_success() {
                 let former = self.former(&ready);
                 let contact = ready.contact;
@@ -355,41 +352,6 @@ impl<I: Intent> Push<I> {
         committed
     }
 
-    /// What became of a host that was, or was not, told to switch.
-    fn outcome(&self, ready: &Ready, switched: Option<Switched>) -> Outcome {
-        let from = ready.known.hello.manifest.generation;
-        let Some(switched) = switched else {
-            return Outcome::Interrupted;
-        };
-        match switched.end {
-            End::Committed => Outcome::Committed {
-                from,
-                to: ready.staged,
-            },
-            End::TakenBack(cause) => Outcome::TakenBack {
-                back_at: from,
-                cause,
-                evidence: switched.evidence,
-            },
-            End::Refused(refusal) => match *refusal {
-                Refusal::Locked(holder) => Outcome::Locked {
-                    whose: whose(&holder, &self.policy.provenance.push),
-                    holder,
-                },
-                other => Outcome::Refused {
-                    refusal: Box::new(other),
-                },
-            },
-            End::NotOrdered(obstacle) => failed(obstacle),
-            End::Unknown { transaction, why } => Outcome::InDoubt {
-                transaction,
-                last: switched.last,
-                why,
-                confirm_within_ms: self.confirm_within(&ready.contact.host).map(milliseconds),
-            },
-        }
-    }
-
     fn confirm_within(&self, host: &HostName) -> Option<Duration> {
         let confirm = self.plans.get(host).map(|planned| planned.proposal.confirm);
         match confirm {
@@ -398,8 +360,8 @@ impl<I: Intent> Push<I> {
         }
     }
 
-    fn former(&self, ready: &Ready) -> Former {
-        let manifest = &ready.known.hello.manifest;
+    fn former(&self, ready: &Ready<I::Plan>) -> Former {
+        let manifest = &ready.planned.known.hello.manifest;
         Former {
             project: self.policy.project.clone(),
             from: manifest.generation,

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use push_wire::manifest::{Provenance, Slice};
-use push_wire::message::{Request, Restage, Stage};
+use push_wire::message::{Refusal, Request, Restage, Stage};
 use push_wire::name::{GenerationId, ProjectName};
+use tokio::time::Instant;
 
 use super::contact::{Contact, obstacle};
+use super::staging::{LOCK_PAUSE, OWN_LOCK_MAX};
 use super::switching::{End, Order, switch};
 use crate::conversation::{Error, Staging};
 use crate::event::{Obstacle, ObstacleKind, Outcome, Restoration, Step};
@@ -62,7 +64,7 @@ pub async fn restore(contact: &mut Contact, former: &Former) -> Outcome {
         },
         End::TakenBack(cause) => not_restored(former, Restoration::TakenBack { cause }),
         End::Refused(refusal) => not_restored(former, Restoration::Refused { refusal }),
-        End::NotOrdered(obstacle) => failed(former, obstacle),
+        End::NotOrdered(obstacle) | End::NeverArrived(obstacle) => failed(former, obstacle),
         End::Unknown { transaction, .. } => {
             not_restored(former, Restoration::InDoubt { transaction })
         }
@@ -74,11 +76,20 @@ async fn staged(contact: &mut Contact, former: &Former) -> Result<Staging, Error
     let request = request(contact, former);
     let working = contact.working();
     match contact.conversation.stage(&request, &working).await {
-        Err(error) if error.is_lost() => {
-            contact.renew().await?;
-            contact.conversation.stage(&request, &working).await
+        Err(error) if error.is_lost() => contact.renew().await?,
+        other => return other,
+    }
+    // The host may not have noticed yet that the other connection is lost.
+    let until = Instant::now() + OWN_LOCK_MAX;
+    loop {
+        match contact.conversation.stage(&request, &working).await {
+            Ok(Staging::Refused(refusal))
+                if matches!(*refusal, Refusal::Locked(_)) && Instant::now() < until =>
+            {
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            other => return other,
         }
-        other => other,
     }
 }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use push_wire::frame::DEAD_AFTER;
 use push_wire::message::{Holder, Refusal, Request};
 use push_wire::name::GenerationId;
 use tokio::time::Instant;
 
 use super::contact::{Contact, before_switch, failed, ms};
-use super::{Intent, Planned};
-use crate::conversation::{Ears, Error, PackSource, Staging};
+use super::{Access, Intent, Planned};
+use crate::conversation::{Ears, Error, PackSource, Permit, Staging};
 use crate::event::{Obstacle, ObstacleKind, Outcome, Phase, Step, Whose};
+use crate::name::HostName;
 
 /// How often a host is staged again on a new connection after the last one was lost.
 pub const CONNECTIONS_MAX: u32 = 3;
@@ -28,11 +30,11 @@ const CALL_PAUSE: Duration = Duration::from_millis(500);
 pub const PACKS_MAX: u32 = 2;
 
 /// The pause before a locked host is asked again.
-const LOCK_PAUSE: Duration = Duration::from_secs(2);
+pub const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a host may go on holding its lock for a connection of this push that was lost: until its
-/// sshd has noticed, or push-host has waited 45 s in vain for a piece of content.
-const OWN_LOCK_MAX: Duration = Duration::from_secs(75);
+/// How long a host may go on holding its lock for a connection of this push that was lost: until it has
+/// noticed, and once more for one that is slow.
+pub const OWN_LOCK_MAX: Duration = DEAD_AFTER.saturating_mul(2);
 
 /// What a connection that was lost while staging means for the host.
 const RESUMED: &str = "nothing is switched there, and what has arrived is kept for an hour or more: push again, and the upload goes on from there";
@@ -122,6 +124,25 @@ pub async fn stage<I: Intent>(
                 call_again(contact, error, lost).await?;
                 patience.at_least(OWN_LOCK_MAX);
             }
+        }
+    }
+}
+
+/// Calls a host for the first time. One whose push-host has to be replaced is met once nobody is at it
+/// with the one that is there.
+pub async fn meet(
+    access: Arc<Access>,
+    host: HostName,
+    permit: Permit<'_>,
+    patience: &Patience,
+) -> Result<Contact, Outcome> {
+    loop {
+        match Contact::make(Arc::clone(&access), host.clone(), permit).await {
+            Err(Outcome::Locked { holder, whose }) if !patience.is_over() => {
+                access.tell(&host, Step::Waiting { holder, whose });
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            met => return met,
         }
     }
 }

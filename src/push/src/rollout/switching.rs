@@ -77,6 +77,8 @@ pub enum End {
     Refused(Box<Refusal>),
     /// It was not even ordered.
     NotOrdered(Obstacle),
+    /// It was ordered, and the order is known to have been lost on its way.
+    NeverArrived(Obstacle),
     /// Nobody knows.
     Unknown {
         /// The run.
@@ -304,10 +306,30 @@ impl<'a> Watch<'a> {
             Judged::End(end) => Ok(end),
             Judged::Open => Err(Broken::Asleep("the host has not ended it yet")),
             Judged::Foreign => Err(Broken::Asleep("the host spoke of another transaction")),
+            Judged::NotKnown if self.has_let_go() => Ok(End::NeverArrived(self.never_arrived())),
             Judged::NotKnown => {
                 self.not_known += 1;
-                Err(Broken::Asleep("the host's journal does not know of it"))
+                // Another greeting tells whether the order can still be on its way.
+                let why = "the host's journal does not know of it";
+                Err(Broken::Lost(why.to_owned()))
             }
+        }
+    }
+
+    /// Whether the host can no longer begin what its journal does not know. The session that was to
+    /// get the order has the host's lock until it hands it over to the transaction; when nobody had it
+    /// as this connection was greeted, neither did that session, and nothing has begun since.
+    fn has_let_go(&self) -> bool {
+        self.calls > 0 && self.seen == 0 && self.contact.conversation.hello().running.is_none()
+    }
+
+    fn never_arrived(&self) -> Obstacle {
+        let host = &self.contact.host;
+        Obstacle {
+            kind: ObstacleKind::Start,
+            code: "push::rollout::order_lost".into(),
+            why: format!("the connection to {host} was lost before the order to switch arrived"),
+            help: "push again: what was sent is still there".into(),
         }
     }
 

@@ -226,6 +226,13 @@ impl Input {
         Ok(())
     }
 
+    /// Queues bytes that may as well be left out, which they are while the queue is full. They must fit
+    /// one chunk.
+    pub fn offer(&mut self, bytes: Bytes) {
+        // That the queue is closed is told to whoever writes or reads.
+        let _ = self.chunks.try_send(bytes);
+    }
+
     /// The queue closes a moment before the end is told, hence the short wait.
     async fn why_closed(&mut self) -> Error {
         const END_WAIT_MAX: Duration = Duration::from_secs(5);

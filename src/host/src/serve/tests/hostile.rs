@@ -215,28 +215,7 @@ fn requests_out_of_their_order_are_refused_and_the_conversation_goes_on_or_ends(
 }
 
 #[test]
-fn only_the_operator_who_began_may_confirm() {
-    let mut host = pushed();
-    let confirm = |name: &str, nonce: &str| {
-        said(&Request::Confirm {
-            transaction: name.parse().unwrap(),
-            nonce: nonce.to_owned(),
-        })
-    };
-    let replies = converse(
-        &mut host,
-        [confirm("t1", "guess"), confirm("t7", "nonce")].concat(),
-    );
-    let why = |reply: &Reply| match reply {
-        Reply::Refused(refusal) => format!("{refusal:?}"),
-        other => panic!("{other:?}"),
-    };
-    assert!(why(&replies[0]).contains("nonce"));
-    assert!(why(&replies[1]).contains("knows no transaction t7"));
-}
-
-#[test]
-fn a_push_host_that_is_not_what_was_announced_is_not_installed() {
+fn a_push_host_that_is_not_what_was_announced_or_comes_in_the_midst_of_a_switch_is_not_installed() {
     use std::io::Write;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(b"a push-host").unwrap();
@@ -272,6 +251,15 @@ fn a_push_host_that_is_not_what_was_announced_is_not_installed() {
         contents(&gzip),
     ]
     .concat();
+    let mut other = pushed();
+    under_way(&mut other, State::Switching);
+    let (replies, end) = converse_as(&mut other, &mut Played::default(), good.clone());
+    assert_eq!(end, End::Gone);
+    assert!(
+        matches!(replies.last(), Some(Reply::Refused(refusal)) if matches!(**refusal, Refusal::Locked(_))),
+        "{replies:?}"
+    );
+    assert_eq!(other.stat(program).unwrap(), None);
     let (_, end) = converse_as(&mut host, &mut Played::default(), good);
     assert_eq!(end, End::Replaced);
     assert_eq!(host.read(program, 99).unwrap(), b"a push-host");

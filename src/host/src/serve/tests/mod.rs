@@ -1,12 +1,14 @@
 //! Conversations with a simulated host: whole ones, hostile ones, and ones that are cut anywhere.
 
+mod confirm;
 mod cuts;
 mod hostile;
 mod refusals;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Cursor;
+use std::io::{Cursor, Write};
+use std::sync::{Arc, Mutex};
 
 use push_wire::digest::Digest;
 use push_wire::facts::{Facts, Program};
@@ -17,7 +19,9 @@ use push_wire::message::{Bytes, Hello, Refusal, Reply, Request, Stage, Switch};
 use push_wire::name::{GenerationId, TransactionId, UserName};
 use push_wire::tree::{Entry, Tree};
 
-use super::{End, Outside, look, serve};
+use super::{End, Line, Outside, look, serve};
+use crate::connection::Connection;
+use crate::journal;
 use crate::layout::Layout;
 use crate::machine::simulated::{SEAL, Simulated};
 use crate::progress::{self, Request as Left};
@@ -32,6 +36,8 @@ struct Played {
     facts: Facts,
     check: Result<Vec<String>, Refusal>,
     launched: Vec<TransactionId>,
+    recoveries: u32,
+    connection: Option<Connection>,
 }
 
 impl Default for Played {
@@ -40,6 +46,8 @@ impl Default for Played {
             facts: facts(),
             check: Ok(vec![]),
             launched: vec![],
+            recoveries: 0,
+            connection: Some(Connection::played(1)),
         }
     }
 }
@@ -70,22 +78,55 @@ impl Outside for Played {
         self.launched.push(transaction.clone());
         Ok(())
     }
+
+    fn recover(&mut self) -> Result<(), String> {
+        self.recoveries += 1;
+        Ok(())
+    }
+
+    fn connection(&self) -> Option<Connection> {
+        self.connection.clone()
+    }
 }
 
 fn layout() -> Layout {
     Layout::new("/")
 }
 
+/// What was said, so far.
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What was said to all of `input`, and how the conversation ended.
 fn converse_as(host: &mut Simulated, played: &mut Played, input: Vec<u8>) -> (Vec<Reply>, End) {
-    let mut output = Vec::new();
-    let pipes = (Cursor::new(input), &mut output);
-    let end = serve(host, &layout(), played, pipes).unwrap();
+    let output = Output::default();
+    let end = serve(host, &layout(), played, line(input, &output)).unwrap();
     (replies(&output), end)
 }
 
+/// A line that says `input` and then ends.
+fn line(input: Vec<u8>, output: &Output) -> Line<Cursor<Vec<u8>>, Output> {
+    Line {
+        input: Cursor::new(input),
+        output: output.clone(),
+        give_up: || {},
+    }
+}
+
 /// What stands in an output that holds nothing but frames.
-fn replies(mut rest: &[u8]) -> Vec<Reply> {
+fn replies(output: &Output) -> Vec<Reply> {
+    let output = output.0.lock().unwrap();
+    let mut rest = output.as_slice();
     let mut replies = Vec::new();
     while let Some(head) = rest.first_chunk::<HEADER_BYTES>() {
         let (kind, length) = frame::header(*head).unwrap();
@@ -307,9 +348,43 @@ fn switch(host: &mut Simulated, generation: u64, name: &str) -> State {
             confirm_within_ms: None,
             nonce: Digest::of("nonce"),
         },
+        begun_on: None,
     };
     progress::leave_request(host, &layout, &left).unwrap();
     transact(host, &layout, &left).unwrap()
+}
+
+/// Leaves a host with a transaction `t2` that is in a state, ordered over the first connection.
+fn under_way(host: &mut Simulated, state: State) {
+    let (layout, transaction): (_, TransactionId) = (layout(), "t2".parse().unwrap());
+    let mut journal = journal::read(host, &layout).unwrap();
+    let about = push_wire::journal::About {
+        to: GenerationId(2),
+        from: GenerationId(1),
+        nonce: Digest::of("nonce"),
+        ..journal.about(&"t1".parse().unwrap()).unwrap().clone()
+    };
+    let left = Left {
+        switch: Switch {
+            generation: about.to,
+            transaction: transaction.clone(),
+            nonce: about.nonce,
+            confirm_within_ms: Some(30_000),
+        },
+        about: about.clone(),
+        begun_on: Some(Connection::played(1)),
+    };
+    progress::leave_request(host, &layout, &left).unwrap();
+    let entry = |state, about| journal::Entry {
+        transaction: transaction.clone(),
+        state,
+        about,
+    };
+    let prepared = entry(State::Prepared, Some(about));
+    journal.begin(host, &layout, prepared).unwrap();
+    if state != State::Prepared {
+        journal.append(host, &layout, entry(state, None)).unwrap();
+    }
 }
 
 /// Every whole generation that is there; each must be as it was staged.

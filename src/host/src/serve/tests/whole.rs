@@ -34,10 +34,9 @@ fn a_host_that_was_never_pushed_to_says_so_and_keeps_one_key() {
 fn whoever_only_looks_gets_the_same_first_word_and_writes_nothing() {
     for mut host in [Simulated::default(), pushed()] {
         let before = format!("{:?}", host.disk);
-        let mut output = Vec::new();
-        let input = Cursor::new(said(&Request::Stage(Box::new(stage(0)))));
-        let pipes = (input, &mut output);
-        let end = look(&mut host, &layout(), &Played::default(), pipes).unwrap();
+        let output = Output::default();
+        let line = line(said(&Request::Stage(Box::new(stage(0)))), &output);
+        let end = look(&mut host, &layout(), &Played::default(), line).unwrap();
         assert_eq!(end, End::Gone);
         assert_eq!(format!("{:?}", host.disk), before, "nothing is written");
         let told = replies(&output);

@@ -52,6 +52,8 @@ pub enum Fault {
     Newer,
     /// push-host is an older program.
     Outdated,
+    /// Somebody is at it already when it is greeted.
+    Busy,
     /// push-host is an older program and will not be replaced.
     RefusesUpgrade,
     /// push-host has a later version, of the same protocol.

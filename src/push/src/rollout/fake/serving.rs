@@ -155,6 +155,7 @@ impl Serving {
         let is_newer = self.hits(Fault::Newer);
         let is_outdated = self.hits(Fault::Outdated) || self.hits(Fault::RefusesUpgrade);
         let is_later = self.hits(Fault::LaterVersion);
+        let is_busy = self.hits(Fault::Busy);
         let hello = self.world.host(&self.name, |host| {
             let digest = match (is_outdated || is_later, host.upgraded) {
                 (true, None) => Digest::of("another program"),
@@ -169,11 +170,12 @@ impl Serving {
                 },
                 facts: facts(),
                 manifest: host.manifest.clone(),
-                running: None,
+                running: is_busy.then(|| host.holder.clone()),
                 fingerprint_key: String::new(),
                 releases: BTreeMap::new(),
                 highest: host.manifest.generation,
                 lost: [].into(),
+                recovered: None,
             }
         });
         self.say(&Reply::Hello(Box::new(hello))).await
@@ -478,6 +480,9 @@ impl Serving {
     async fn frame(&mut self) -> Result<Option<Frame>, Over> {
         loop {
             if let Some(frame) = self.decoder.next_frame().unwrap() {
+                if frame.kind == Kind::Beat {
+                    continue;
+                }
                 return Ok(Some(frame));
             }
             match self.far.input.recv().await {
@@ -500,7 +505,7 @@ impl Serving {
         let body = match frame.kind {
             Kind::Message => frame.body,
             Kind::PackedMessage => zstd::stream::decode_all(frame.body.as_slice()).unwrap(),
-            Kind::Content => panic!("content that no request announced"),
+            Kind::Content | Kind::Beat => panic!("content that no request announced"),
         };
         Ok(Some(serde_json::from_slice(&body).unwrap()))
     }

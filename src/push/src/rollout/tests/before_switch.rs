@@ -317,3 +317,23 @@ async fn a_gate_that_says_no_changes_nothing() {
     );
     assert_eq!(shown.asked("h1"), [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn push_host_is_not_replaced_while_somebody_is_at_it_and_that_is_waited_for_when_asked() {
+    let busy = |times| {
+        Scene::of(1)
+            .fault("h1", Fault::Outdated, ALWAYS)
+            .fault("h1", Fault::Busy, times)
+    };
+    let shown = busy(ALWAYS).push().await;
+    assert_eq!((shown.words(), shown.exit), (vec!["locked".to_owned()], 7));
+    assert!(!shown.asked("h1").contains(&"Upgrade".to_owned()));
+
+    let scene = busy(3).policy(|policy| policy.patience = Duration::from_secs(60));
+    let shown = scene.push().await;
+    assert_eq!(
+        (shown.words(), shown.exit),
+        (vec!["committed".to_owned()], 0)
+    );
+    assert!(shown.heard("waiting") && shown.heard("upgrading"));
+}

@@ -68,15 +68,37 @@ async fn a_host_that_never_comes_back_is_in_doubt_whatever_it_claimed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transaction_that_the_journal_does_not_know_is_in_doubt() {
-    for fault in [Fault::OrderLost, Fault::ClaimsOnly] {
-        let shown = Scene::of(1).fault("h1", fault, 1).push().await;
-        assert_eq!(
-            (shown.words(), shown.exit),
-            (vec!["in_doubt".to_owned()], 6),
-            "{fault:?}"
-        );
-    }
+async fn a_transaction_that_the_journal_does_not_know_is_in_doubt_once_it_was_heard_of() {
+    let shown = Scene::of(1).fault("h1", Fault::ClaimsOnly, 1).push().await;
+    assert_eq!(
+        (shown.words(), shown.exit),
+        (vec!["in_doubt".to_owned()], 6)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_was_lost_on_its_way_is_given_again_and_again_lost_changed_nothing() {
+    let shown = Scene::of(1).fault("h1", Fault::OrderLost, 1).push().await;
+    assert_eq!(
+        (shown.words(), shown.exit),
+        (vec!["committed".to_owned()], 0)
+    );
+    let asked = |what: &str| shown.asked("h1").iter().filter(|it| *it == what).count();
+    assert_eq!((asked("Stage"), asked("Switch")), (2, 2));
+
+    let scene = Scene::of(1).fault("h1", Fault::OrderLost, ALWAYS);
+    let shown = scene.push().await;
+    assert_eq!((shown.words(), shown.exit), (vec!["failed".to_owned()], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_is_not_called_lost_while_somebody_still_has_the_lock() {
+    let scene = Scene::of(1).fault("h1", Fault::OrderLost, 1);
+    let shown = scene.fault("h1", Fault::Busy, ALWAYS).push().await;
+    assert_eq!(
+        (shown.words(), shown.exit),
+        (vec!["in_doubt".to_owned()], 6)
+    );
 }
 
 #[tokio::test(start_paused = true)]
