@@ -212,6 +212,8 @@ impl Lab {
     /// Starts `push` in the project on a terminal, where it may ask.
     pub fn ask(&self, args: &[&str]) -> Asked {
         let screen = self.path("screen");
+        // What an earlier run showed is not waited for.
+        let _ = fs::remove_file(&screen);
         let child = Command::new("script")
             .args(["-qfec", &format!("\"$PUSH\" {}", args.join(" "))])
             .arg(&screen)
@@ -353,6 +355,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The process id of the terminal.
+    pub fn id(&self) -> u32 {
+        self.running.id()
+    }
+
     /// Waits until a text stands on the terminal.
     pub fn shows(&self, text: &str) {
         let screen = || fs::read(&self.screen).unwrap_or_default();

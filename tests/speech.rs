@@ -110,7 +110,8 @@ impl Session {
         self.write(&frame::encode_message(request).unwrap());
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    /// Sends bytes, whatever they are.
+    pub fn write(&mut self, bytes: &[u8]) {
         self.to.lock().unwrap().write_all(bytes).unwrap();
     }
 
