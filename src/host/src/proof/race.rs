@@ -6,12 +6,14 @@ use push_wire::journal::{Cause, Record, State};
 use super::counts::shown;
 use super::scenario::{failing, scenarios, update};
 use super::{Effort, Scenario, layout};
+use crate::connection::Connection;
 use crate::journal;
 use crate::machine::simulated::pending::Survives;
 use crate::machine::simulated::trouble::{Fault, Trouble};
 use crate::machine::simulated::{Simulated, Visit};
+use crate::progress;
 use crate::recover::recover;
-use crate::serve::watch;
+use crate::serve::watch::{self, Claim, WatchError};
 
 /// The deadline, in milliseconds after the switch.
 const WITHIN_MS: u64 = 2_000;
@@ -28,8 +30,15 @@ pub(super) fn verdict(world: &mut Simulated) -> Option<Record> {
 /// An operator comes in again and confirms, as a session of push-host passes it on.
 fn confirm(world: &mut Simulated) -> Option<Record> {
     let last = verdict(world)?;
-    watch::confirm((world, &layout()), &last.transaction, "nonce").unwrap();
-    Some(last)
+    let claim = Claim {
+        transaction: &last.transaction,
+        nonce: "nonce",
+        over: Some(&Connection::played(2)),
+    };
+    match watch::confirm(world, &layout(), claim) {
+        Ok(()) | Err(WatchError::NotOnTrial { .. }) => Some(last),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// An operator wants it taken back.
@@ -42,6 +51,9 @@ fn take_back(world: &mut Simulated) -> Option<Record> {
 fn risky() -> Scenario {
     let mut scenario = update();
     scenario.request.about.confirm_within_ms = Some(WITHIN_MS);
+    scenario.request.begun_on = Some(Connection::played(1));
+    progress::leave_request(&mut scenario.world, &layout(), &scenario.request).unwrap();
+    scenario.world.disk.sync_everything();
     scenario
 }
 
