@@ -201,9 +201,11 @@ fn a_bootstrap_that_locks_its_own_login_out_is_taken_back_and_root_still_gets_in
     let Some(lab) = Lab::boot(&[HostSpec::fresh("web1").access(Access::Root)]) else {
         return;
     };
-    // It is right by `sshd -t`, and lets nobody in.
-    lab.write("templates/bootstrap/sshd", "AllowUsers somebody-else\n");
+    // It is right by `sshd -t`, and lets in who came first and not whom every later push comes as.
+    lab.write("templates/bootstrap/sshd", "AllowUsers root\n");
+    let plan = ["bootstrap", "prod", "--as", "root", "--dry-run"];
     declare(&lab, "", "[rollout]\nconfirm_timeout = \"8s\"\n");
+    lab.push(&plan).exits(0).says("login deploy").says("risky");
     bootstrap(&lab).exits(5);
     let host = lab.host("web1");
     let (status, said) = ssh_as(host, "root", &["id", "-un"]);

@@ -25,9 +25,10 @@ pub(crate) mod watch;
 
 use std::io::{Read, Write};
 
-use push_wire::message::{Refusal, Reply};
+use push_wire::message::{Refusal, Reply, Request};
 
 use crate::fingerprint;
+use crate::groundwork;
 use crate::layout::Layout;
 use crate::machine::Machine;
 
@@ -73,7 +74,8 @@ pub fn serve<M: Machine>(
     Ok(session::Session::new((machine, layout), outside, channel, facts).hold(hello))
 }
 
-/// Says Hello to an operator who only wants to know what a push would do, and refuses everything else.
+/// Says Hello to an operator who only wants to know what a push would do, tells what is lacking of a
+/// groundwork, and refuses everything else.
 /// Writes nothing on the host.
 pub fn look<M: Machine>(
     machine: &mut M,
@@ -86,9 +88,23 @@ pub fn look<M: Machine>(
     let hello = hello::hello((machine, layout), said, key, None)?;
     let mut channel = channel::Channel::new(line.input, line.output, line.give_up);
     let mut told = channel.send(&Reply::Hello(Box::new(hello)));
-    while told.is_ok() && channel.request().is_ok() {
-        let why = "this push-host only looks; it is not installed".to_owned();
-        told = channel.send(&Reply::Refused(Box::new(Refusal::Protocol { why })));
+    while told.is_ok()
+        && let Ok(request) = channel.request()
+    {
+        let refused = |refusal| Reply::Refused(Box::new(refusal));
+        let reply = if let Request::Survey(wanted) = request {
+            groundwork::survey(machine, layout, &wanted).map_or_else(
+                |error| {
+                    let why = error.to_string();
+                    refused(Refusal::Host { why })
+                },
+                Reply::Survey,
+            )
+        } else {
+            let why = "this push-host only looks; it is not installed".to_owned();
+            refused(Refusal::Protocol { why })
+        };
+        told = channel.send(&reply);
     }
     Ok(End::Gone)
 }

@@ -36,7 +36,7 @@ pub struct Bootstrap {
     /// The port to come in by then
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Only show the plan; it needs push-host to be there already
+    /// Only show the plan
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub fn run(arguments: &Bootstrap, folder: &Path, report: &Report) -> Result<Exit
     let environment = narrowed(environment, &intent.bootstrap)?;
     runtime::run(async |interrupt| {
         let (verb, presence) = if arguments.dry_run {
-            (Verb::Plan, Presence::AsFound)
+            (Verb::Plan, Presence::Look)
         } else {
             (Verb::Bootstrap, Presence::Install)
         };
