@@ -347,6 +347,11 @@ fn a_host_that_push_never_ran_on_shows_its_plan_and_is_asked_about_before_it_cha
             .says("first push")
             .says("+ release  api");
     }
+    lab.push(&["plan", "prod", "-v"])
+        .exits(0)
+        .says("known by `host_key` of the inventory")
+        .says("let in as deploy with")
+        .says("web2: push-host answers after");
     let after: Vec<String> = lab.fleet.hosts().iter().map(traces).collect();
     assert_eq!(before, after, "looking leaves nothing");
     lab.push(&["status", "prod"])

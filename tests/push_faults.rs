@@ -124,6 +124,24 @@ fn an_interrupt_during_the_switch_takes_it_back_and_waits_for_the_answer() {
 }
 
 #[test]
+fn ctrl_c_on_a_terminal_says_what_it_means_and_leaves_no_line_of_its_own() {
+    let Some(lab) = pushed() else { return };
+    slow(&lab, 2);
+    let before = Before::of(&lab, (Some(1), Some(2)));
+    let asked = lab.ask(&["prod", "--yes"]);
+    before.until("the trial", |state| matches!(state, State::Probation(_)));
+    asked.types("\x03").exits(130);
+    let screen = std::fs::read(lab.path("screen")).unwrap();
+    let screen = String::from_utf8_lossy(&screen);
+    assert!(
+        screen.contains("asked to take back what has been switched: web1"),
+        "{screen}"
+    );
+    // What the terminal itself writes at the end of a live line moves all that is drawn after it.
+    assert!(!screen.contains("^C"), "{screen}");
+}
+
+#[test]
 fn of_two_who_push_at_once_one_is_told_who_is_at_it_and_one_who_waits_has_his_turn() {
     let Some(lab) = pushed() else { return };
     slow(&lab, 2);

@@ -105,6 +105,20 @@ pub struct Asking {
     pub yes: bool,
 }
 
+/// How hosts are brought to something else.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Manner {
+    /// Whether questions are asked.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// How many hosts at once.
+    #[command(flatten)]
+    pub pace: Pace,
+    /// How long a host that another push holds is waited for.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
 impl Common {
     /// In which form the answer is given.
     pub fn form(&self) -> Form {

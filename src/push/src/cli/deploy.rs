@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Stop;
-use super::arguments::{Asking, Pace, Target, Waiting};
+use super::arguments::{Asking, Manner, Target};
 use super::environment::Environment;
 use super::gate::Shown;
 use super::{plan, reach, runtime, shipment};
@@ -28,29 +28,20 @@ pub struct Deploy {
     #[arg(long, requires = "dry_run")]
     exit_code: bool,
     #[command(flatten)]
-    asking: Asking,
-    #[command(flatten)]
-    pace: Pace,
-    #[command(flatten)]
-    waiting: Waiting,
+    manner: Manner,
 }
 
 /// Deploys.
 pub fn run(arguments: &Deploy, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
+    let manner = arguments.manner;
     let environment =
-        Environment::read(&arguments.target, arguments.pace, folder)?.waiting(arguments.waiting);
+        Environment::read(&arguments.target, manner.pace, folder)?.waiting(manner.waiting);
     if arguments.dry_run {
         return plan::show(&environment, arguments.exit_code.into(), report);
     }
     let shipment = shipment::prepare(&environment, report)?;
     runtime::run(async |interrupt| {
-        let pushed = push(
-            &environment,
-            shipment,
-            arguments.asking,
-            (report, interrupt),
-        )
-        .await?;
+        let pushed = push(&environment, shipment, manner.asking, (report, interrupt)).await?;
         Ok(pushed.exit)
     })
 }

@@ -16,6 +16,13 @@ use crate::rollout::{self, DeployPlan, Pushed};
 #[derive(Debug, clap::Args)]
 pub struct Plan {
     #[command(flatten)]
+    look: Look,
+}
+
+/// What is looked at, and what comes of it.
+#[derive(Debug, clap::Args)]
+pub struct Look {
+    #[command(flatten)]
     target: Target,
     #[command(flatten)]
     pace: Pace,
@@ -24,10 +31,25 @@ pub struct Plan {
     exit_code: bool,
 }
 
+impl Look {
+    /// The environment that is looked at. Touches no host.
+    pub fn environment(&self, folder: &Path) -> Result<Environment, Stop> {
+        Environment::read(&self.target, self.pace, folder)
+    }
+
+    /// Whether pending changes are told by the exit code.
+    pub fn pending(&self) -> Pending {
+        self.exit_code.into()
+    }
+}
+
 /// Plans.
 pub fn run(arguments: &Plan, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
-    let environment = Environment::read(&arguments.target, arguments.pace, folder)?;
-    show(&environment, arguments.exit_code.into(), report)
+    show(
+        &arguments.look.environment(folder)?,
+        arguments.look.pending(),
+        report,
+    )
 }
 
 /// Shows the plan, for `push deploy --dry-run` too.

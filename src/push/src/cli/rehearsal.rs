@@ -180,16 +180,18 @@ impl Rehearsal {
     fn end(&mut self, step: &str, began: Instant, result: Result<(), String>) -> Result<(), Stop> {
         self.timings.push((step.to_owned(), began.elapsed()));
         result.map_err(|why| {
-            let exit = if self.interrupt.is_asked() {
-                ExitCode::Interrupted
-            } else {
-                ExitCode::InDoubt
-            };
+            if self.interrupt.is_asked() {
+                return Stop {
+                    exit: ExitCode::Interrupted,
+                    complaint: Complaint::new(format!(
+                        "the rehearsal was interrupted at \"{step}\""
+                    )),
+                };
+            }
             let complaint = Complaint::new(format!("the rehearsal ended at \"{step}\": {why}"));
             Stop {
-                exit,
-                complaint: complaint
-                    .help("run it again with `--keep` to look at the hosts afterwards"),
+                exit: ExitCode::InDoubt,
+                complaint: complaint.help("`--keep` leaves the hosts up to be looked at"),
             }
         })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use push_wire::name::GenerationId;
 
-use super::arguments::{Asking, Pace, Target, Waiting};
+use super::arguments::{Asking, Manner, Target};
 use super::environment::Environment;
 use super::gate::Shown;
 use super::{Stop, deploy, reach, runtime};
@@ -28,22 +28,19 @@ pub struct Back {
     #[arg(long, value_name = "GENERATION")]
     to: Option<GenerationId>,
     #[command(flatten)]
-    asking: Asking,
-    #[command(flatten)]
-    pace: Pace,
-    #[command(flatten)]
-    waiting: Waiting,
+    manner: Manner,
 }
 
 /// Goes back.
 pub fn run(arguments: &Back, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
+    let manner = arguments.manner;
     let environment =
-        Environment::read(&arguments.target, arguments.pace, folder)?.waiting(arguments.waiting);
+        Environment::read(&arguments.target, manner.pace, folder)?.waiting(manner.waiting);
     runtime::run(async |interrupt| {
         let back = go_back(
             &environment,
             arguments.to,
-            arguments.asking,
+            manner.asking,
             (report, interrupt),
         )
         .await?;

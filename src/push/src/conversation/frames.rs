@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Error;
+use super::talk::{asked, kind};
 use crate::name::HostName;
 use crate::transport::session::{Input, Output, Tail};
 use crate::transport::{Session, Status};
@@ -96,7 +97,19 @@ impl Reader {
     /// The next reply. Nothing is lost when the future is dropped.
     pub(super) async fn reply(&mut self, during: &'static str) -> Result<Reply, Error> {
         let body = self.message(during).await?;
-        parse(&self.host, &body)
+        let reply = parse(&self.host, &body)?;
+        let (host, what, bytes) = (&self.host, kind(&reply), body.len());
+        if let Reply::Refused(refusal) = &reply {
+            tracing::info!("{host}: refuses: {refusal}");
+        } else if let Reply::Missing { files, .. } = &reply {
+            tracing::info!("{host}: answers {what}: {} files", files.len());
+        } else if let Reply::Progress(_) = &reply {
+            // Each probe and each effect has words of its own.
+            tracing::debug!("{host}: tells {what}, {bytes} bytes");
+        } else {
+            tracing::info!("{host}: answers {what}, {bytes} bytes");
+        }
+        Ok(reply)
     }
 
     /// The body of the next message. Nothing is lost when the future is dropped.
@@ -156,6 +169,7 @@ impl Reader {
     async fn fill(&mut self) -> Result<bool, Error> {
         match self.output.read().await? {
             Some(chunk) => {
+                tracing::trace!("{}: {} bytes read", self.host, chunk.len());
                 self.buffer.extend_from_slice(&chunk);
                 Ok(true)
             }
@@ -177,6 +191,7 @@ impl Reader {
                     if self.buffer.len() < HEADER_BYTES + bytes {
                         return Ok(None);
                     }
+                    tracing::debug!("{}: a frame of {bytes} bytes: {kind:?}", self.host);
                     self.buffer.advance(HEADER_BYTES);
                     return Ok(Some(self.buffer.split_to(bytes).freeze()));
                 }
@@ -231,6 +246,8 @@ impl Writer {
             host: self.host.clone(),
             source,
         })?;
+        let (host, what, bytes) = (&self.host, asked(request), frame.len());
+        tracing::info!("{host}: asked: {what}, {bytes} bytes");
         self.write(frame, during).await
     }
 
@@ -244,6 +261,11 @@ impl Writer {
         mouth.said = Said::Half;
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+            tracing::trace!(
+                "{}: {} bytes written while {during}",
+                self.host,
+                piece.len()
+            );
             match timeout(STALL_MAX, mouth.input.write(piece)).await {
                 Ok(written) => written?,
                 Err(_) => {

@@ -160,6 +160,10 @@ impl Conversation {
             offset,
         };
         self.writer.request(&request, DURING).await?;
+        let host = &self.writer.host;
+        tracing::info!(
+            "{host}: a pack of {bytes} bytes goes there, {offset} of them are there already"
+        );
         self.course = Course::CutShort;
         let mut at = offset;
         while let Some((frame, next)) = next_frame(pack, at, &self.writer.host).await? {
@@ -325,6 +329,24 @@ impl Conversation {
             during,
             found: kind(reply),
         }
+    }
+}
+
+/// What a request is, for whoever looks for a fault. Never what it holds: some of it is secret.
+pub(super) fn asked(request: &Request) -> &'static str {
+    match request {
+        Request::Upgrade { .. } => "upgrade",
+        Request::Stage(_) => "stage",
+        Request::Restage(_) => "restage",
+        Request::Pack { .. } => "pack",
+        Request::Switch(_) => "switch",
+        Request::Confirm { .. } => "confirm",
+        Request::TakeBack { .. } => "take back",
+        Request::Watch { .. } => "watch",
+        Request::Status => "status",
+        Request::History { .. } => "history",
+        Request::Texts { .. } => "texts",
+        Request::Survey(_) => "survey",
     }
 }
 

@@ -76,8 +76,8 @@ pub struct Desired {
     pub slice: Slice,
     /// Rendered texts, and secrets that were sealed anew. Never an opened secret.
     pub texts: BTreeMap<Digest, Bytes>,
-    /// The listings of the releases.
-    pub trees: BTreeMap<Digest, Tree>,
+    /// The listings of the releases: the same for all hosts, and so held once.
+    pub trees: BTreeMap<Digest, Arc<Tree>>,
     /// What each app's programs need.
     pub needs: BTreeMap<AppName, Needs>,
     /// The directives used that not every systemd knows, with the version that brought them.
@@ -97,7 +97,7 @@ impl Desired {
                 .collect(),
             trees: self
                 .lacking_trees(hello)
-                .map(|(digest, tree)| (digest, tree.clone()))
+                .map(|(digest, tree)| (digest, Tree::clone(tree)))
                 .collect(),
             needs: self.needs.clone(),
             provenance,
@@ -131,7 +131,7 @@ impl Desired {
         self.trees
             .iter()
             .filter(move |(digest, _)| lacking.contains(*digest))
-            .map(|(digest, tree)| (*digest, tree))
+            .map(|(digest, tree)| (*digest, tree.as_ref()))
     }
 }
 
@@ -161,7 +161,7 @@ pub fn desired(input: &Input<'_>) -> Result<Desired, DesiredError> {
         units::declare(&mut making, &on_host, &secrets)?;
         sites::declare(&mut making, &on_host, &secrets)?;
         secrets::declare(&mut making, app, &secrets)?;
-        trees.insert(payload.digest, payload.tree.clone());
+        trees.insert(payload.digest, Arc::clone(&payload.tree));
         needs.insert(app.name.clone(), payload.needs.clone());
     }
     files::declare(&mut making)?;

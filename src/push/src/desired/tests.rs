@@ -47,18 +47,13 @@ fn a_job_has_a_timer_and_is_not_started_by_a_push() {
 
 #[test]
 fn a_socket_stays_open_across_releases() {
-    let sample = Sample::new(
-        r#"
-        [apps.api]
-        on = "web1"
-        source = "app"
+    let sample = api(r#"
         [apps.api.service]
         exec = "{{ release.dir }}/app"
         type = "notify"
         [apps.api.socket]
         listen = [8080, "/run/api.sock"]
-        "#,
-    );
+        "#);
     let desired = sample.desired();
     insta::assert_snapshot!(text(&desired, "unit api.socket"));
     let socket = &desired.slice.units["api.socket"];
@@ -241,14 +236,17 @@ fn literal(text: &str, doubled: &[char]) -> String {
     out
 }
 
+/// The sample with one app on web1 that declares `rest` as well.
+fn api(rest: &str) -> Sample {
+    let head = "[apps.api]\non = \"web1\"\nsource = \"app\"\n";
+    Sample::new(&format!("{head}{rest}"))
+}
+
 /// The sample with `value` in every place of a service that takes a free text.
 fn service_with(value: &str) -> Sample {
     let value = toml(value);
-    Sample::new(&format!(
+    api(&format!(
         r#"
-        [apps.api]
-        on = "web1"
-        source = "app"
         env = {{ HOSTILE = {value} }}
         [apps.api.service]
         exec = ["{{{{ release.dir }}}}/app", {value}, "last"]
@@ -350,11 +348,8 @@ fn tokens(text: &str) -> Vec<String> {
 
 fn site_with(value: &str) -> Sample {
     let value = toml(value);
-    Sample::new(&format!(
+    api(&format!(
         r#"
-        [apps.api]
-        on = "web1"
-        source = "app"
         [apps.api.site]
         server_name = "a.example"
         headers = {{ X-Hostile = {value} }}

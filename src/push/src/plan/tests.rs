@@ -322,23 +322,19 @@ fn a_program_for_another_host_is_refused() {
     assert_eq!(with(&|needs| needs.machine = Some("i686".into())), [""; 0]);
 }
 
+/// A host on which another project has all that [`API`] declares.
+fn held_by_another() -> Sample {
+    let mut sample = settled(API);
+    let slices = std::mem::replace(&mut sample.hello.manifest, Manifest::empty()).slices;
+    let slice = slices.into_values().next().unwrap();
+    let other = "other".parse().unwrap();
+    sample.hello.manifest.slices.insert(other, slice);
+    sample
+}
+
 #[test]
 fn what_another_project_has_is_refused_naming_it() {
-    let mut sample = settled(API);
-    let slice = sample
-        .hello
-        .manifest
-        .slices
-        .values()
-        .next()
-        .unwrap()
-        .clone();
-    sample.hello.manifest = Manifest::empty();
-    sample
-        .hello
-        .manifest
-        .slices
-        .insert("other".parse().unwrap(), slice);
+    let sample = held_by_another();
     let refused = plan(&sample).refusals;
     assert!(
         refused
@@ -351,21 +347,7 @@ fn what_another_project_has_is_refused_naming_it() {
 
 #[test]
 fn another_projects_slice_is_never_touched() {
-    let mut sample = settled(API);
-    let slice = sample
-        .hello
-        .manifest
-        .slices
-        .values()
-        .next()
-        .unwrap()
-        .clone();
-    sample.hello.manifest = Manifest::empty();
-    sample
-        .hello
-        .manifest
-        .slices
-        .insert("other".parse().unwrap(), slice);
+    let sample = held_by_another();
     sample.declare("");
     let nothing = plan(&sample);
     assert!(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use push_wire::digest::Digest;
 use push_wire::facts::Needs;
@@ -25,7 +26,7 @@ pub struct Payload {
     /// The app.
     pub app: AppName,
     /// Every path with what it holds.
-    pub tree: Tree,
+    pub tree: Arc<Tree>,
     /// The digest of the tree: the same digest is the same release.
     pub digest: Digest,
     /// What its programs need of a host.
@@ -73,7 +74,7 @@ impl Payload {
         Ok(Self {
             app: app.clone(),
             digest: listing.tree.digest(),
-            tree: listing.tree,
+            tree: Arc::new(listing.tree),
             needs,
             contents: listing.contents,
             warnings: listing.warnings,
@@ -82,7 +83,7 @@ impl Payload {
 
     /// The payload of an app that ships nothing: an empty release.
     pub fn nothing(app: &AppName) -> Self {
-        let tree = Tree::default();
+        let tree = Arc::new(Tree::default());
         Self {
             app: app.clone(),
             digest: tree.digest(),

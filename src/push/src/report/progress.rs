@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::board::Board;
+use super::echo::Hushed;
 use super::screen::{Form, Motion, Report};
 use super::style::{BAD, CHANGED, QUIET, TITLE, paint};
 use super::table::Table;
@@ -22,6 +23,8 @@ const NAMES_MAX: usize = 8;
 #[derive(Debug)]
 pub struct Progress {
     report: Report,
+    /// As long as lines may move in place.
+    _hushed: Option<Hushed>,
     /// How to ssh to each host, for the commands that look further.
     doors: BTreeMap<HostName, String>,
     seen: Mutex<Seen>,
@@ -61,8 +64,13 @@ impl Progress {
     /// Shows through `report`. `doors` says how to ssh to each host: `deploy@192.0.2.7`.
     pub fn new(report: Report, doors: BTreeMap<HostName, String>) -> Self {
         let board = Board::new(report.live().clone());
+        let hushed = match report.motion() {
+            Motion::Live => Hushed::terminal(),
+            Motion::Plain | Motion::Silent => None,
+        };
         Self {
             report,
+            _hushed: hushed,
             doors,
             seen: Mutex::new(Seen {
                 board,

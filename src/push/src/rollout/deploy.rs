@@ -43,7 +43,7 @@ pub struct Deploy {
 pub struct DeployPlan {
     /// For the operator.
     pub host: HostPlan,
-    /// What is declared, without the listings, which are the same for all hosts and are many.
+    /// What is declared.
     pub desired: Desired,
 }
 
@@ -94,20 +94,14 @@ impl Intent for Deploy {
             vault: self.vault.as_ref(),
             hello: &known.hello,
         };
-        let mut desired = desired(&input).map_err(|error| undesired(&error))?;
+        let desired = desired(&input).map_err(|error| undesired(&error))?;
         let plan = HostPlan::new(&known.hello, &desired, known.way_in);
-        desired.trees.clear();
         Ok(proposal(plan, desired))
     }
 
     fn request(&self, known: &Known, plan: &DeployPlan) -> Result<Request, Obstacle> {
-        let mut desired = plan.desired.clone();
-        for app in desired.slice.apps.keys() {
-            if let Some(payload) = self.payloads.get(app) {
-                desired.trees.insert(payload.digest, payload.tree.clone());
-            }
-        }
-        let stage = desired.stage(&known.hello, self.provenance.clone(), known.way_in);
+        let provenance = self.provenance.clone();
+        let stage = plan.desired.stage(&known.hello, provenance, known.way_in);
         Ok(Request::Stage(Box::new(stage)))
     }
 

@@ -175,6 +175,18 @@ pub enum VerifiedBy {
     },
 }
 
+impl std::fmt::Display for VerifiedBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pinned => f.write_str("`host_key` of the inventory"),
+            Self::KnownHosts { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::Certificate { authority, key_id } => {
+                write!(f, "a certificate {key_id} of the authority {authority}")
+            }
+        }
+    }
+}
+
 fn take_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)

@@ -308,49 +308,38 @@ impl<'a> Resolver<'a> {
 
     /// Keys that belong to something else than what is served.
     fn stray_keys(&mut self, at: &At<'a>, raw: &raw::Serve) {
-        let keys = [
+        /// A key, and whether it is written.
+        type Key = (&'static str, bool);
+        let is = Option::is_some;
+        let groups: [(&str, bool, &[Key]); 4] = [
             (
-                "websockets",
-                raw.websockets.is_some(),
-                raw.proxy.is_some(),
                 "proxy",
+                is(&raw.proxy),
+                &[
+                    ("websockets", raw.websockets.is_some()),
+                    ("strip_prefix", raw.strip_prefix.is_some()),
+                ],
             ),
+            ("root", is(&raw.root), &[("fallback", is(&raw.fallback))]),
             (
-                "strip_prefix",
-                raw.strip_prefix.is_some(),
-                raw.proxy.is_some(),
-                "proxy",
-            ),
-            (
-                "fallback",
-                raw.fallback.is_some(),
-                raw.root.is_some(),
-                "root",
-            ),
-            (
-                "redirect_status",
-                raw.redirect_status.is_some(),
-                raw.redirect.is_some(),
                 "redirect",
+                is(&raw.redirect),
+                &[
+                    ("redirect_status", raw.redirect_status.is_some()),
+                    ("keep_path", raw.keep_path.is_some()),
+                ],
             ),
             (
-                "keep_path",
-                raw.keep_path.is_some(),
-                raw.redirect.is_some(),
-                "redirect",
-            ),
-            (
-                "respond_body",
-                raw.respond_body.is_some(),
-                raw.respond.is_some(),
                 "respond",
+                raw.respond.is_some(),
+                &[("respond_body", is(&raw.respond_body))],
             ),
         ];
-        for (key, _, _, needs) in keys
-            .iter()
-            .filter(|(_, written, meant, _)| *written && !*meant)
-        {
-            self.problem(&at.key(key), format!("it means nothing without {needs}"));
+        let stray = groups.iter().filter(|(_, is_meant, _)| !is_meant);
+        for (needs, _, keys) in stray {
+            for (key, _) in keys.iter().filter(|(_, is_written)| *is_written) {
+                self.problem(&at.key(key), format!("it means nothing without {needs}"));
+            }
         }
     }
 }

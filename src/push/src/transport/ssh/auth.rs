@@ -90,6 +90,11 @@ impl Login<'_> {
             candidates,
             unusable,
         } = Identities::gather(self.target, self.keyring, binding).await;
+        let host = &self.target.host;
+        tracing::debug!("{host}: {} identities to offer", candidates.len());
+        for what in &unusable {
+            tracing::debug!("{host}: not offered: {what}");
+        }
         let mut progress = Progress {
             unusable,
             ..Progress::default()
@@ -216,6 +221,11 @@ impl Login<'_> {
         });
         match signed.await? {
             Ok(result) => {
+                let (host, user) = (&self.target.host, &self.target.user);
+                match &result {
+                    AuthResult::Success => tracing::info!("{host}: let in as {user} with {label}"),
+                    AuthResult::Failure { .. } => tracing::debug!("{host}: {label} is refused"),
+                }
                 progress.offered.push(label);
                 self.take(result, progress)
             }

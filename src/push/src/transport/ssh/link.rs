@@ -231,6 +231,7 @@ async fn greet(target: &Target, via: Option<&Arc<Link>>) -> Result<Greeted, Erro
     let failure = match connected {
         Ok(Ok(handle)) => match seen.server_key() {
             Some(Ok(server_key)) => {
+                tell(target, via, &server_key);
                 return Ok(Greeted {
                     handle,
                     seen,
@@ -253,6 +254,15 @@ async fn greet(target: &Target, via: Option<&Arc<Link>>) -> Result<Greeted, Erro
         None => None,
     };
     Err(failure.explained(target, &wire.greeting(), complaints))
+}
+
+/// For whoever looks for a fault: who answered, and why it was believed.
+fn tell(target: &Target, via: Option<&Arc<Link>>, shown: &ServerKey) {
+    let (host, place, key) = (&target.host, target.place(), &shown.key);
+    let way = via.map_or("", |_| " (through a jump host)");
+    let (algorithm, fingerprint) = (key.algorithm(), key.fingerprint());
+    let verified_by = &shown.verified_by;
+    tracing::info!("{host}: {place}{way} shows {algorithm} {fingerprint}, known by {verified_by}");
 }
 
 async fn stream_to(

@@ -34,6 +34,7 @@ pub(super) async fn tcp(target: &Target) -> Result<TcpStream, Error> {
     let deadline = tokio::time::Instant::now() + CONNECT_ALL_MAX.max(target.connect_timeout);
     let mut reasons = Vec::new();
     for address in &addresses {
+        tracing::debug!("{}: calling {address}", target.host);
         let patience = target
             .connect_timeout
             .min(deadline - tokio::time::Instant::now());
