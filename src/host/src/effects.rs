@@ -9,6 +9,7 @@ use push_wire::effect::{Effect, effects};
 use push_wire::manifest::{Manifest, Runs};
 use push_wire::name::{AppName, FileName, UnitName, UserName};
 
+use crate::bundle;
 use crate::layout::Layout;
 use crate::machine::{self, Access, Clock, Disk, Machine, Tool, ToolError, World};
 use crate::store::sealed;
@@ -251,5 +252,5 @@ fn open<M: Disk + World>(
     let sealed = sealed::sealed(machine, layout, (to, app, name))
         .map_err(|error| wrong(error.to_string()))?
         .ok_or_else(|| wrong("it is not the one that was staged".to_owned()))?;
-    machine.unseal(&sealed).map_err(wrong)
+    bundle::open(machine, &sealed).map_err(wrong)
 }

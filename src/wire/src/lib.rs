@@ -21,6 +21,7 @@
 //! A new request is added in [`message`]; a new kind of declared thing in [`manifest`], and then the
 //! compiler names every place that must learn of it, [`effect`] first.
 
+pub mod bundle;
 mod checked;
 pub mod digest;
 pub mod effect;

@@ -140,13 +140,15 @@ fn content<M: Machine>(machine: &M, held: &Held, text: &Text<'_>) -> Result<Vec<
     };
     if let Some((app, name)) = text.secret {
         // Opened to see that it opens; the content is wiped at once.
-        machine.unseal(&content).map(drop).map_err(|why| {
-            Error::refused(Refusal::Secret {
-                app: app.clone(),
-                name: name.to_string(),
-                why,
-            })
-        })?;
+        crate::bundle::open(machine, &content)
+            .map(drop)
+            .map_err(|why| {
+                Error::refused(Refusal::Secret {
+                    app: app.clone(),
+                    name: name.to_string(),
+                    why,
+                })
+            })?;
     }
     Ok(content)
 }

@@ -62,6 +62,7 @@ impl Environment {
             return Err(Stop::usage(project.unnamed()));
         };
         let name = project.environment(word).map_err(Stop::usage)?;
+        super::secret::settle(project.root())?;
         let fleet = load(&project, &name)?;
         let hosts = select(&fleet, &words.limit)?;
         let environment = Self::of(project, fleet, hosts);

@@ -2,7 +2,7 @@
 //! keys, sealed again for each host. Keys are looked for when the first secret has to be opened, so a
 //! push whose hosts hold every secret already needs none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -11,25 +11,33 @@ use push_wire::digest::Digest;
 use secrecy::SecretString;
 
 use super::environment::Environment;
-use crate::desired::{Opened, Vault, VaultError};
-use crate::inventory::{HostKey, secret_files};
+use crate::desired::{Door, Opened, Vault, VaultError};
+use crate::inventory::{HostKey, PublicKey, secret_files};
 use crate::name::{EnvironmentName, FileName};
 use crate::report::Report;
 use crate::report::screen::can_ask;
 use crate::secret::{
-    Ask, Keyring, Recipient, Secret, SecretError, identity_files, read_sealed, seal,
+    Ask, Entry, Keyring, Lock, Recipient, Secret, SecretError, Stanza, host_label, identity_files,
+    line_parts, lock_key, read_sealed, seal, stanzas,
 };
 use crate::visible::escape;
 
 /// How much of a path a message shows, in bytes.
 const SHOWN_BYTES_MAX: usize = 1000;
 
+/// How much of a host's key a message shows, in characters.
+const KEY_CHARS_MAX: usize = 40;
+
 /// Finds the operator's keys. Called once, and only when a secret has to be opened.
 type FindKeys = Box<dyn Fn() -> Result<Keyring, SecretError> + Send + Sync>;
 
 /// The sealed files of an environment. A push that changes no secret reads them, and opens none.
 pub struct SealedFiles {
+    project: PathBuf,
     environment: EnvironmentName,
+    lock: Result<Lock, SecretError>,
+    told: Mutex<BTreeSet<String>>,
+    report: Option<Report>,
     files: BTreeMap<FileName, PathBuf>,
     read: Mutex<BTreeMap<FileName, Vec<u8>>>,
     find_keys: FindKeys,
@@ -42,7 +50,7 @@ impl SealedFiles {
     pub fn of_environment(environment: &Environment, report: &Report) -> Self {
         let project = environment.project.root().to_owned();
         let identities = environment.fleet.identities.clone();
-        let report = report.clone();
+        let (report, spoken) = (report.clone(), report.clone());
         let name = &environment.fleet.environment;
         let folder = project.clone();
         let find_keys = move || {
@@ -50,13 +58,20 @@ impl SealedFiles {
             let files = identity_files(&project, &identities, &variable);
             Keyring::read(&files, ask(report.clone()))
         };
-        Self::of(&folder, name, Box::new(find_keys))
+        Self {
+            report: Some(spoken),
+            ..Self::of(&folder, name, Box::new(find_keys))
+        }
     }
 
     /// The sealed files of `environment` in the project's folder.
     fn of(project: &Path, environment: &EnvironmentName, find_keys: FindKeys) -> Self {
         Self {
+            project: project.to_owned(),
             environment: environment.clone(),
+            lock: Lock::read(project),
+            told: Mutex::default(),
+            report: None,
             files: secret_files(project, environment),
             read: Mutex::default(),
             find_keys,
@@ -84,9 +99,94 @@ impl SealedFiles {
     }
 }
 
+impl SealedFiles {
+    /// What the lock says of a secret, if it is of this very file.
+    fn entry(&self, secret: &FileName) -> Option<&Entry> {
+        let sealed = self.sealed(secret).ok()?;
+        let key = lock_key(&self.project, self.files.get(secret)?);
+        self.lock.as_ref().ok()?.entry_of(&key, &sealed)
+    }
+
+    /// Says once what becomes of a secret.
+    fn tell(&self, secret: &FileName, what: &str) {
+        if lock(&self.told).insert(format!("{secret} {what}"))
+            && let Some(report) = &self.report
+        {
+            report.say(&format!("{secret} {what}\n"));
+        }
+    }
+
+    /// A change that went past `push secret` is said wherever the secret is used.
+    fn tell_of_a_silent_change(&self, secret: &FileName) {
+        let keeps_account = self
+            .lock
+            .as_ref()
+            .is_ok_and(|lock| !lock.entries.is_empty());
+        if keeps_account && self.entry(secret).is_none() {
+            let what = format!(
+                "is not the file that secrets.lock tells of: `push secret verify {}` says more",
+                self.environment
+            );
+            self.tell(secret, &what);
+        }
+    }
+
+    /// Refuses a file that was sealed to another key of the host than it has.
+    fn same_host_key(&self, secret: &FileName, to: &Door<'_>) -> Result<(), VaultError> {
+        let label = host_label(to.host.as_str());
+        let entry = self.entry(secret);
+        let lines = entry.into_iter().flat_map(|entry| &entry.recipients);
+        let mut keys = lines.filter_map(|line| match line_parts(line) {
+            (Some(key), who) if who == label => Some(key),
+            _ => None,
+        });
+        let Some(old) = keys.next() else {
+            return Ok(());
+        };
+        let file = self
+            .files
+            .get(secret)
+            .map_or_else(String::new, |file| shown(file));
+        Err(VaultError {
+            why: format!(
+                "{file} is sealed to a key of {} that the host no longer has: {}",
+                to.host,
+                old.as_str().chars().take(KEY_CHARS_MAX).collect::<String>()
+            ),
+            help: format!(
+                "find out why the key of {} changed; then `push secret rekey {}` seals it to the new one",
+                to.host, self.environment
+            ),
+        })
+    }
+}
+
 impl Vault for SealedFiles {
     fn source(&self, secret: &FileName) -> Result<Digest, VaultError> {
-        self.sealed(secret).map(Digest::of)
+        let digest = self.sealed(secret).map(Digest::of)?;
+        self.lock.as_ref().map_err(failed)?;
+        self.tell_of_a_silent_change(secret);
+        Ok(digest)
+    }
+
+    fn revision(&self, secret: &FileName) -> Option<String> {
+        self.entry(secret).map(|entry| entry.revision.clone())
+    }
+
+    fn as_it_is(&self, secret: &FileName, to: &Door<'_>) -> Result<Option<Vec<u8>>, VaultError> {
+        let sealed = self.sealed(secret)?;
+        let file = self
+            .files
+            .get(secret)
+            .map_or_else(String::new, |file| shown(file));
+        let found = stanzas(&file, &sealed).map_err(|error| failed(&error))?;
+        let key = to.key.parse::<PublicKey>().ok();
+        if key.is_some_and(|key| found.contains(&Stanza::of(&key))) {
+            self.tell(secret, "is sealed to its hosts and travels as it is");
+            return Ok(Some(sealed));
+        }
+        self.same_host_key(secret, to)?;
+        Ok(None)
     }
 
     fn open(&self, secret: &FileName) -> Result<Opened, VaultError> {
@@ -96,6 +196,7 @@ impl Vault for SealedFiles {
         if let Some(found) = opened.get(secret) {
             return Ok(Opened(found.clone().into_content()));
         }
+        self.tell(secret, "is opened here and sealed anew to each host");
         let keys = self
             .keys
             .get_or_init(|| (self.find_keys)())
@@ -204,5 +305,45 @@ mod tests {
             "{missing}"
         );
         assert!(files.seal(b"content", "ssh-dss AAAA").is_err());
+    }
+
+    #[test]
+    fn a_file_travels_to_the_host_that_it_is_sealed_to_and_a_changed_host_key_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = folder.path().join("inventory/secrets");
+        std::fs::create_dir_all(&secrets).unwrap();
+        let own = age::x25519::Identity::generate().to_public().to_string();
+        let recipients = [own.parse().unwrap(), HOST_KEY.parse().unwrap()];
+        let sealed = seal(b"content", &recipients).unwrap();
+        std::fs::write(secrets.join("url.age"), &sealed).unwrap();
+        let entry = Entry {
+            sha256: Digest::of(&sealed),
+            revision: "r1".into(),
+            recipients: [format!("{HOST_KEY} host web1")].into(),
+            by: "ann".into(),
+            at: "2026-11-21T00:00:00Z".into(),
+        };
+        let mut lock = Lock::default();
+        lock.entries.insert("url".into(), entry);
+        std::fs::write(secrets.join("secrets.lock"), lock.text()).unwrap();
+        let none = || Keyring::read(&[], Box::new(|_| None));
+        let files = SealedFiles::of(folder.path(), &"test".parse().unwrap(), Box::new(none));
+        let url: FileName = "url".parse().unwrap();
+        let web1 = "web1".parse().unwrap();
+        let to = |key| Door { host: &web1, key };
+        assert_eq!(files.as_it_is(&url, &to(HOST_KEY)), Ok(Some(sealed)));
+        assert_eq!(files.revision(&url).as_deref(), Some("r1"));
+        let other =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+        let error = files.as_it_is(&url, &to(other)).unwrap_err();
+        assert!(
+            error.why.contains("web1") && error.why.contains("url.age"),
+            "{error}"
+        );
+        assert!(
+            error.help.contains("push secret rekey test"),
+            "{}",
+            error.help
+        );
     }
 }

@@ -38,7 +38,7 @@ pub use error::DesiredError;
 use making::Making;
 pub use member::{MemberInput, groundwork_of, member};
 pub use secrets::named as secrets_named;
-pub use vault::{Opened, Vault, VaultError};
+pub use vault::{Door, Opened, Vault, VaultError};
 
 use crate::inventory::{Fleet, Host};
 use crate::name::{AppName, HostName, ProjectName, ReleaseId};
@@ -156,7 +156,7 @@ pub fn desired(input: &Input<'_>) -> Result<Desired, DesiredError> {
             .get(&app.name)
             .ok_or_else(|| making.value_error(&what, "it was not read"))?;
         let on_host = apps::on_host(&making, app, payload)?;
-        let secrets = secrets::deliveries(&making, app)?;
+        let secrets = secrets::deliveries(&making, &on_host)?;
         apps::declare(&mut making, &on_host, payload)?;
         units::declare(&mut making, &on_host, &secrets)?;
         sites::declare(&mut making, &on_host, &secrets)?;

@@ -32,6 +32,10 @@ pub struct SampleVault {
     /// Stands for another sealing of the same contents.
     pub sealing: u32,
     pub missing: Option<FileName>,
+    /// Whether the files are sealed to the host already.
+    pub travels: bool,
+    /// Tells one content from another, where account is kept of it.
+    pub revision: Option<String>,
 }
 
 impl Vault for SampleVault {
@@ -43,6 +47,20 @@ impl Vault for SampleVault {
             });
         }
         Ok(Digest::of(format!("{secret} {}", self.sealing)))
+    }
+
+    fn revision(&self, _: &FileName) -> Option<String> {
+        self.revision.clone()
+    }
+
+    fn as_it_is(
+        &self,
+        secret: &FileName,
+        to: &super::Door<'_>,
+    ) -> Result<Option<Vec<u8>>, VaultError> {
+        assert_eq!(to.key, HOST_KEY);
+        let sealed = format!("{secret} sealed to {} {}", to.host, self.sealing);
+        Ok(self.travels.then(|| sealed.into_bytes()))
     }
 
     fn open(&self, secret: &FileName) -> Result<Opened, VaultError> {

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use push_wire::bundle::{Bundle, Form, Piece};
 use push_wire::digest::{Digest, Hasher};
-use push_wire::encode::environment_file_line;
 use push_wire::manifest::{Reader, Secret};
+use push_wire::message::Bytes;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::making::Making;
-use super::{DesiredError, Opened, VaultError};
+use super::making::{Making, OnHost};
+use super::{DesiredError, Door, Opened, VaultError};
 use crate::inventory::{App, HostKey, Pem, Probe, SecretForm};
 use crate::name::{FileName, UserName, VariableName};
+use crate::template::{Fragment, TemplateName};
 
 /// The file that holds the variables of an app's services.
 pub(super) const ENVIRONMENT: &str = "environment";
@@ -33,8 +35,15 @@ struct Delivery {
 enum Content {
     /// One secret of the inventory as it is.
     One(FileName),
-    /// Lines of an environment file.
-    Variables(BTreeMap<VariableName, FileName>),
+    /// Several, and text around them: the lines of an environment file, or a rendered template.
+    Composed(Vec<Part>),
+}
+
+/// A part of a composed file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Secret(FileName, Form),
 }
 
 /// The secret files of an app, and under which names nginx finds its own.
@@ -101,7 +110,11 @@ pub fn named(app: &App) -> BTreeSet<&FileName> {
 }
 
 /// Which files an app's secrets become.
-pub(super) fn deliveries(making: &Making<'_>, app: &App) -> Result<Deliveries, DesiredError> {
+pub(super) fn deliveries(
+    making: &Making<'_>,
+    on_host: &OnHost<'_>,
+) -> Result<Deliveries, DesiredError> {
+    let app = on_host.app;
     let mut all = Deliveries::default();
     let mut variables = BTreeMap::new();
     for (name, form) in &app.secrets {
@@ -117,13 +130,21 @@ pub(super) fn deliveries(making: &Making<'_>, app: &App) -> Result<Deliveries, D
                 };
                 all.files.insert(name.clone(), delivery);
             }
+            SecretForm::Rendered { template, names } => {
+                let delivery = Delivery {
+                    content: rendered(making, on_host, (template, names))?,
+                    owner: app.user.clone(),
+                    reader: Reader::App,
+                };
+                all.files.insert(name.clone(), delivery);
+            }
         }
     }
     if !variables.is_empty() {
         let file: FileName = parsed(making, ENVIRONMENT)?;
         // systemd itself reads it, so the app's user need not.
         let delivery = Delivery {
-            content: Content::Variables(variables),
+            content: Content::Composed(lines(variables)),
             owner: UserName::root(),
             reader: Reader::App,
         };
@@ -136,6 +157,34 @@ pub(super) fn deliveries(making: &Making<'_>, app: &App) -> Result<Deliveries, D
     web(making, app, &mut all)?;
     tokens(app, &mut all);
     Ok(all)
+}
+
+/// The lines of an environment file.
+fn lines(variables: BTreeMap<VariableName, FileName>) -> Vec<Part> {
+    let line = |(variable, name): (VariableName, FileName)| {
+        Part::Secret(name, Form::Variable(variable.to_string()))
+    };
+    variables.into_iter().map(line).collect()
+}
+
+/// What a template makes around secrets.
+fn rendered(
+    making: &Making<'_>,
+    on_host: &OnHost<'_>,
+    (template, names): (&TemplateName, &BTreeSet<FileName>),
+) -> Result<Content, DesiredError> {
+    let what = format!("templates/{template}");
+    let allowed = names.iter().map(FileName::to_string).collect();
+    let fragments = making
+        .input
+        .engine
+        .render_fragments(template, &on_host.scope, &allowed)
+        .map_err(making.template_error(&what))?;
+    let parts = fragments.into_iter().map(|fragment| match fragment {
+        Fragment::Text(text) => Ok(Part::Text(text)),
+        Fragment::Secret(name) => Ok(Part::Secret(parsed(making, &name)?, Form::Inline)),
+    });
+    parts.collect::<Result<_, _>>().map(Content::Composed)
 }
 
 fn parsed(making: &Making<'_>, name: &str) -> Result<FileName, DesiredError> {
@@ -249,18 +298,25 @@ fn secret(
     {
         return Ok(old.clone());
     }
-    let content = content(making, &delivery.content)?;
-    let fingerprint = fingerprint(making, &content)?;
+    let travelling = travelling(making, &delivery.content, recipient)?;
+    let opened = match &travelling {
+        Some(_) => None,
+        None => Some(content(making, &delivery.content)?),
+    };
+    let fingerprint = fingerprint(making, &delivery.content, (opened.as_ref(), &source))?;
     if let Some(old) = old
         && old.fingerprint == fingerprint
     {
         return Ok(old);
     }
-    let sealed = making
-        .input
-        .vault
-        .seal(&content, &recipient.key)
-        .map_err(|error| secret_error(making, place.file, error))?;
+    let sealed = match (travelling, opened) {
+        (Some(sealed), _) => sealed,
+        (None, opened) => making
+            .input
+            .vault
+            .seal(&opened.unwrap_or_default(), &recipient.key)
+            .map_err(|error| secret_error(making, place.file, error))?,
+    };
     Ok(Secret {
         sealed: making.text(sealed),
         source,
@@ -279,16 +335,68 @@ fn source(making: &Making<'_>, content: &Content) -> Result<Digest, DesiredError
     };
     match content {
         Content::One(name) => digest(name),
-        Content::Variables(variables) => {
+        Content::Composed(parts) => {
             let mut hasher = Hasher::new();
-            for (variable, name) in variables {
-                hasher.update(variable.as_str().as_bytes());
-                hasher.update(b"=");
-                hasher.update(digest(name)?.as_bytes());
+            for part in parts {
+                match part {
+                    Part::Text(text) => {
+                        hasher.update(format!("\n{}\n{text}", text.len()).as_bytes());
+                    }
+                    Part::Secret(name, form) => {
+                        hasher.update(spelling(form).as_bytes());
+                        hasher.update(b"=");
+                        hasher.update(digest(name)?.as_bytes());
+                    }
+                }
             }
             Ok(hasher.finish())
         }
     }
+}
+
+/// The variable that a secret becomes, if it does.
+fn spelling(form: &Form) -> &str {
+    match form {
+        Form::Inline => "",
+        Form::Variable(name) => name,
+    }
+}
+
+/// What travels when everything in it is sealed to the host already, so that nothing has to be opened.
+fn travelling(
+    making: &Making<'_>,
+    content: &Content,
+    recipient: &Recipient,
+) -> Result<Option<Vec<u8>>, DesiredError> {
+    let to = Door {
+        host: &making.input.host.name,
+        key: &recipient.key,
+    };
+    let as_it_is = |name: &FileName| {
+        let found = making.input.vault.as_it_is(name, &to);
+        found.map_err(|error| secret_error(making, name, error))
+    };
+    let parts = match content {
+        Content::One(name) => return as_it_is(name),
+        Content::Composed(parts) => parts,
+    };
+    let mut pieces = Vec::new();
+    for part in parts {
+        pieces.push(match part {
+            Part::Text(text) => Piece::Text(text.clone()),
+            Part::Secret(name, form) => match as_it_is(name)? {
+                Some(sealed) => Piece::Sealed {
+                    content: Bytes(sealed),
+                    form: form.clone(),
+                },
+                None => return Ok(None),
+            },
+        });
+    }
+    let bundle = Bundle { pieces }.encode();
+    bundle
+        .map(Some)
+        .map_err(|error| making.value_error("a composed secret", error.to_string()))
 }
 
 fn content(making: &Making<'_>, content: &Content) -> Result<Zeroizing<Vec<u8>>, DesiredError> {
@@ -298,34 +406,35 @@ fn content(making: &Making<'_>, content: &Content) -> Result<Zeroizing<Vec<u8>>,
     };
     match content {
         Content::One(name) => open(name).map(|Opened(content)| content),
-        Content::Variables(variables) => {
-            let mut lines = Zeroizing::new(Vec::new());
-            for (variable, name) in variables {
-                let Opened(value) = open(name)?;
-                let line = line(variable, &value).map_err(|why| {
-                    let help = "deliver it as a file instead: { name = …, as = \"file\" }".into();
-                    secret_error(making, name, VaultError { why, help })
-                })?;
-                lines.extend_from_slice(line.as_bytes());
+        Content::Composed(parts) => {
+            let mut whole = Zeroizing::new(Vec::new());
+            for part in parts {
+                match part {
+                    Part::Text(text) => whole.extend_from_slice(text.as_bytes()),
+                    Part::Secret(name, form) => {
+                        let Opened(value) = open(name)?;
+                        let written = form.write(&value).map_err(|error| {
+                            let why = error.to_string();
+                            let help =
+                                "deliver it as a file instead: { name = …, as = \"file\" }".into();
+                            secret_error(making, name, VaultError { why, help })
+                        })?;
+                        whole.extend_from_slice(&Zeroizing::new(written));
+                    }
+                }
             }
-            Ok(lines)
+            Ok(whole)
         }
     }
 }
 
-/// One line of an environment file. The line feed with which editors end a file is not part of a
-/// variable's value.
-fn line(variable: &VariableName, value: &[u8]) -> Result<Zeroizing<String>, String> {
-    let text = std::str::from_utf8(value)
-        .map_err(|_| format!("it is not UTF-8, so that no variable {variable} can hold it"))?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    environment_file_line(variable.as_str(), text)
-        .map(Zeroizing::new)
-        // The error's own text would name a character of the secret.
-        .map_err(|_| format!("it holds a character that no variable {variable} can hold"))
-}
-
-fn fingerprint(making: &Making<'_>, content: &[u8]) -> Result<Digest, DesiredError> {
+/// What tells one content from another under the host's key. Where account is kept of contents, it is
+/// made of that, so that it is the same whether or not anybody could open them.
+fn fingerprint(
+    making: &Making<'_>,
+    content: &Content,
+    (opened, source): (Option<&Zeroizing<Vec<u8>>>, &Digest),
+) -> Result<Digest, DesiredError> {
     let wrong = || {
         making.value_error(
             "its fingerprint key",
@@ -340,8 +449,34 @@ fn fingerprint(making: &Making<'_>, content: &[u8]) -> Result<Digest, DesiredErr
         .parse()
         .map_err(|_| wrong())?;
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).map_err(|_| wrong())?;
-    mac.update(content);
+    match (revisions(making, content), opened) {
+        (Some(revisions), _) => mac.update(&revisions),
+        (None, Some(opened)) => mac.update(opened),
+        (None, None) => {
+            mac.update(b"push sealed 1\n");
+            mac.update(source.as_bytes());
+        }
+    }
     Ok(Digest::from_bytes(mac.finalize().into_bytes().into()))
+}
+
+/// The revisions of everything in a file, and the text around them; `None` when one is not known.
+fn revisions(making: &Making<'_>, content: &Content) -> Option<Vec<u8>> {
+    let revision = |name: &FileName| making.input.vault.revision(name);
+    let mut all = b"push revisions 1\n".to_vec();
+    match content {
+        Content::One(name) => all.extend(revision(name)?.into_bytes()),
+        Content::Composed(parts) => {
+            for part in parts {
+                let (kind, text) = match part {
+                    Part::Text(text) => ("text", text.clone()),
+                    Part::Secret(name, form) => (spelling(form), revision(name)?),
+                };
+                all.extend(format!("{kind}\n{}\n{text}\n", text.len()).into_bytes());
+            }
+        }
+    }
+    Some(all)
 }
 
 fn secret_error(making: &Making<'_>, secret: &FileName, error: VaultError) -> DesiredError {

@@ -51,6 +51,13 @@ pub enum SecretForm {
     File,
     /// A variable of the service's environment, through an environment file on tmpfs.
     Variable(VariableName),
+    /// A file that a template makes around secrets.
+    Rendered {
+        /// The template.
+        template: TemplateName,
+        /// The secrets that it names.
+        names: BTreeSet<FileName>,
+    },
 }
 
 /// A unit whose text is the operator's own template.
@@ -85,7 +92,10 @@ impl App {
     /// Every secret that something of this app needs, each once: its services', its site's, its
     /// health checks'.
     pub fn secret_names(&self) -> BTreeSet<&FileName> {
-        let services = self.secrets.keys();
+        let services = self.secrets.iter().flat_map(|(name, form)| match form {
+            SecretForm::Credential | SecretForm::File | SecretForm::Variable(_) => vec![name],
+            SecretForm::Rendered { names, .. } => names.iter().collect(),
+        });
         let site = self.site.iter().flat_map(Site::secret_names);
         services
             .chain(site)

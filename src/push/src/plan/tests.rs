@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use push_wire::bundle::{Bundle, Form, Piece};
 use push_wire::manifest::{Manifest, Slice};
 
 use super::*;
@@ -355,6 +356,89 @@ fn another_projects_slice_is_never_touched() {
         "{}",
         short(&nothing)
     );
+}
+
+#[test]
+fn a_secret_that_is_sealed_to_its_host_travels_unopened_and_sealed_anew_restarts_nobody() {
+    let mut sample = Sample::new(API);
+    sample.vault.travels = true;
+    sample.vault.revision = Some("r1".into());
+    let desired = sample.desired();
+    assert!(!desired.slice.secrets.is_empty());
+    sample.settle(&desired);
+    // Sealed anew, to others maybe: the file is another one, its content is not.
+    sample.vault.sealing += 1;
+    assert!(plan(&sample).is_empty(), "{}", short(&plan(&sample)));
+    // Whoever can open it sees the same.
+    sample.vault.travels = false;
+    assert!(plan(&sample).is_empty(), "{}", short(&plan(&sample)));
+    // The value is another one.
+    sample.vault.travels = true;
+    sample.vault.sealing += 1;
+    sample.vault.revision = Some("r2".into());
+    let changed = plan(&sample);
+    let restart = Effect::Restart("api.service".parse().unwrap());
+    assert!(changed.effects.contains(&restart), "{}", short(&changed));
+    let opened = sample.vault.opened.lock().unwrap().len();
+    assert_eq!(
+        opened, 1,
+        "only the plan of one who could not send it as it is"
+    );
+    // Where nobody keeps account, another file is another content.
+    sample.settle(&sample.desired());
+    sample.vault.revision = None;
+    sample.vault.sealing += 1;
+    assert!(plan(&sample).effects.contains(&restart));
+}
+
+#[test]
+fn what_is_composed_of_travelling_secrets_is_composed_on_the_host() {
+    let mut sample = Sample::new(&API.replace(
+        r#"secrets = ["url"]"#,
+        r#"secrets = [{ name = "token", as = "env" }, { name = "api.conf", as = "file", template = "api.conf" }]"#,
+    ));
+    sample.write(
+        "templates/api.conf",
+        "host = {{ host.name }}\npassword = {{ secret_value('url') }}\n",
+    );
+    let composed = |sample: &Sample| {
+        let desired = sample.desired();
+        let secrets = desired.slice.secrets.values().next().unwrap().clone();
+        let text = |name: &str| desired.texts[&secrets[name].sealed].0.clone();
+        (text("api.conf"), text("environment"))
+    };
+    sample.vault.travels = true;
+    let (file, environment) = composed(&sample);
+    let pieces = Bundle::decode(&file).unwrap().unwrap().pieces;
+    assert_eq!(pieces[0], Piece::Text("host = web1\npassword = ".into()));
+    assert!(matches!(
+        &pieces[1],
+        Piece::Sealed {
+            form: Form::Inline,
+            ..
+        }
+    ));
+    let pieces = Bundle::decode(&environment).unwrap().unwrap().pieces;
+    assert!(
+        matches!(&pieces[..], [Piece::Sealed { form: Form::Variable(name), .. }] if name == "TOKEN")
+    );
+    assert!(sample.vault.opened.lock().unwrap().is_empty());
+
+    // Opened here, the same is composed here and sealed.
+    sample.vault.travels = false;
+    let (file, _) = composed(&sample);
+    let whole = format!("host = web1\npassword = {CANARY}url\n");
+    let sealed = format!("sealed {} 0", Digest::of(whole));
+    assert_eq!(String::from_utf8(file).unwrap(), sealed);
+    // A template that changes is a change of the file.
+    let settled = sample.desired();
+    sample.settle(&settled);
+    assert!(plan(&sample).is_empty());
+    sample.write(
+        "templates/api.conf",
+        "password = {{ secret_value('url') }}\n",
+    );
+    assert!(!plan(&sample).secrets.is_empty());
 }
 
 #[test]

@@ -65,6 +65,15 @@ pub fn lock_file(project: &Path) -> PathBuf {
         .join(LOCK)
 }
 
+/// What the file calls a sealed file of a project.
+pub fn lock_key(project: &Path, sealed: &Path) -> String {
+    let folder = project
+        .join(crate::inventory::FOLDER)
+        .join(crate::inventory::SECRETS);
+    let inside = sealed.strip_prefix(folder).unwrap_or(sealed);
+    inside.with_extension("").display().to_string()
+}
+
 impl Lock {
     /// Reads the file of a project; one that is missing says nothing of any secret.
     pub fn read(project: &Path) -> Result<Self, SecretError> {

@@ -22,7 +22,7 @@ pub use error::SecretError;
 pub use header::{Stanza, stanzas};
 pub use identity::{IdentityFile, identity_files, public_key};
 pub use keyring::{Ask, Keyring, SEALED_BYTES_MAX, SECRET_BYTES_MAX, WORK_FACTOR_MAX, read_sealed};
-pub use lock::{Entry, LOCK, Lock, fresh_revision, lock_file};
+pub use lock::{Entry, LOCK, Lock, fresh_revision, lock_file, lock_key};
 pub use recipients::{Recipients, host_label, line_parts};
 pub use seal::{Recipient, fingerprint, seal};
 pub use usage::{Users, usage};

@@ -1,6 +1,6 @@
 //! Template files: the built-in set, and the operator's own in their place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::fs;
 use std::io;
@@ -12,9 +12,9 @@ use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde::Serialize;
 
-use super::TemplateError;
 use super::error::Place;
 use super::name::TemplateName;
+use super::{Fragment, TemplateError};
 
 /// The built-in templates. A file of the same name under `templates/` replaces one.
 pub const BUILT_IN: &[(&str, &str)] = &[
@@ -123,6 +123,7 @@ impl Engine {
         let files = Arc::new(files);
         let mut environment = strict();
         super::filter::register(&mut environment);
+        super::sealed::register(&mut environment);
         let loaded = Arc::clone(&files);
         environment.set_loader(move |name| Ok(loaded.get(name).and_then(|file| file.clone().ok())));
         Self { environment, files }
@@ -173,6 +174,23 @@ impl Engine {
             },
             Stop::Error(error) => self.explained(&error, &variables(context)),
         })
+    }
+
+    /// The secrets that a template names by [`Fragment::Secret`]s.
+    pub fn secrets_named(&self, name: &TemplateName) -> Result<BTreeSet<String>, TemplateError> {
+        self.source(name).map(super::sealed::named)
+    }
+
+    /// The same as [`Engine::render`] for a template that names secrets: its text, cut where they stand.
+    pub fn render_fragments(
+        &self,
+        name: &TemplateName,
+        context: &impl Serialize,
+        allowed: &BTreeSet<String>,
+    ) -> Result<Vec<Fragment>, TemplateError> {
+        let context = super::sealed::WithSecrets { context, allowed };
+        let text = self.render(name, &context)?;
+        super::sealed::cut(&text, Source::File(name.as_str(), "").place(None))
     }
 
     fn explained(&self, error: &minijinja::Error, known: &[String]) -> TemplateError {

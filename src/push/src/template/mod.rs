@@ -10,12 +10,14 @@ mod error;
 mod filter;
 mod name;
 mod scope;
+mod sealed;
 mod text;
 
 pub use engine::{BUILT_IN, Engine, OUTPUT_BYTES_MAX, TEMPLATE_BYTES_MAX};
 pub use error::{Place, TemplateError};
 pub use name::TemplateName;
 pub use scope::{AppScope, EnvironmentScope, HostScope, ReleaseScope, Scope, SecretScope};
+pub use sealed::Fragment;
 pub use text::{Template, Templated, Typed, VALUE_BYTES_MAX};
 
 #[cfg(test)]

@@ -55,6 +55,11 @@ enum Verb {
     Verify(verify::Verify),
 }
 
+/// Finishes a change of secrets that was cut off, so that whoever reads them finds all files of one side.
+pub fn settle(project: &Path) -> Result<(), Stop> {
+    place::finish(project, place::Purpose::Look)
+}
+
 /// Does what the operator asked for.
 pub fn run(arguments: &Secret, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
     match &arguments.verb {

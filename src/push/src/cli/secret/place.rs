@@ -410,15 +410,10 @@ fn secrets_folder(root: &Path) -> PathBuf {
 }
 
 fn sealed_files(root: &Path, environment: &EnvironmentName) -> BTreeMap<FileName, Sealed> {
-    let shared = secrets_folder(root);
     secret_files(root, environment)
         .into_iter()
         .map(|(name, path)| {
-            let key = if path.parent() == Some(shared.as_path()) {
-                name.to_string()
-            } else {
-                format!("{environment}/{name}")
-            };
+            let key = secret::lock_key(root, &path);
             (name, Sealed { path, key })
         })
         .collect()
@@ -442,7 +437,7 @@ fn hold(root: &Path) -> Result<File, Stop> {
 }
 
 /// Finishes a change that was cut off; whoever only looks says so instead.
-fn finish(root: &Path, purpose: Purpose) -> Result<(), Stop> {
+pub fn finish(root: &Path, purpose: Purpose) -> Result<(), Stop> {
     match purpose {
         Purpose::Change => secret::recover(&mut Disk, root).map_err(|error| unwritten(&error)),
         Purpose::Look if secret::is_unfinished(root) => {

@@ -55,13 +55,15 @@ pub enum SecretUse {
 /// A secret's name and its form.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct SecretFormTable {
-    /// The secret's name: inventory/secrets/NAME.age.
+    /// The secret's name: inventory/secrets/NAME.age; with a template, the file's.
     pub name: String,
     /// "credential", "file" or "env" ("credential").
     #[serde(rename = "as")]
     pub form: Option<SecretForm>,
     /// The environment variable, with as = "env" (the name in capitals).
     pub variable: Option<String>,
+    /// A template that makes the file, with as = "file": {{ secret_value("NAME") }} stands for a secret (none).
+    pub template: Option<String>,
 }
 
 /// How services are given a secret.

@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use app::{App, Health, JsonField, OwnUnit, SecretForm, SecretUse, Status, Statuses};
+pub use app::{
+    App, Health, JsonField, OwnUnit, SecretForm, SecretFormTable, SecretUse, Status, Statuses,
+};
 pub use bootstrap::{Bootstrap, Parameter};
 pub use service::{ExtraService, Hardening, Restart, Service, ServiceKind, Socket, Timer};
 pub use site::{Listen, Listens, Location, PlainHttp, Serve, Site, Tls};

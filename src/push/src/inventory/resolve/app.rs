@@ -171,6 +171,9 @@ impl<'a> Resolver<'a> {
             }
             raw::SecretUse::Form(table) => table,
         };
+        if let Some(template) = &table.template {
+            return self.rendered(at, (table, template));
+        }
         let name = self.secret_name(&at.key("name"), &table.name)?;
         let form = match table.form {
             None | Some(raw::SecretForm::Credential) => SecretForm::Credential,
@@ -191,6 +194,42 @@ impl<'a> Resolver<'a> {
             );
         }
         Some((name, form))
+    }
+
+    /// A file that a template makes around secrets, each of which must exist.
+    fn rendered(
+        &mut self,
+        at: &At<'a>,
+        (table, template): (&raw::SecretFormTable, &str),
+    ) -> Option<(FileName, SecretForm)> {
+        let name: FileName = self.read(&at.key("name"), &table.name)?;
+        let at_template = at.key("template");
+        if table.form != Some(raw::SecretForm::File) || table.variable.is_some() {
+            self.problem(
+                &at_template,
+                "only a secret with as = \"file\" has a template",
+            );
+        }
+        let template = self.template(&at_template, template)?;
+        let named = match self.templates.secrets_named(&template) {
+            Ok(named) => named,
+            Err(error) => {
+                self.problem_with_help(&at_template, (&error, &error.help()));
+                return None;
+            }
+        };
+        if named.is_empty() {
+            let help = "write {{ secret_value(\"NAME\") }} where one is to stand, or declare the file under [files]";
+            self.problem_with_help(
+                &at_template,
+                (format!("templates/{template} names no secret"), help),
+            );
+        }
+        let names = named
+            .iter()
+            .filter_map(|name| self.secret_name(&at_template, name))
+            .collect();
+        Some((name, SecretForm::Rendered { template, names }))
     }
 
     fn units(

@@ -127,6 +127,18 @@ impl Templates {
             Self::Closed(_) => Ok(()),
         }
     }
+
+    /// The secrets that a template names.
+    fn secrets_named(&mut self, name: &TemplateName) -> Result<BTreeSet<String>, TemplateError> {
+        self.check(name)?;
+        match self {
+            Self::Open(opened) => match opened.as_ref() {
+                Ok(engine) => engine.secrets_named(name),
+                Err(error) => Err(error.clone()),
+            },
+            Self::Closed(_) => Ok(BTreeSet::new()),
+        }
+    }
 }
 
 struct Resolver<'a> {

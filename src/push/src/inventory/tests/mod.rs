@@ -211,7 +211,12 @@ fn the_example_is_an_inventory_that_loads() {
     for template in ["logrotate", "systemd/own-drop-in", "systemd/api-watch"] {
         project = project.with(&format!("templates/{template}"), "x\n");
     }
+    project = project.with(
+        "templates/api.conf",
+        "password = {{ secret_value('smtp-password') }}\n",
+    );
     for secret in [
+        "smtp-password",
         "database-url",
         "tls-key",
         "api-token",
@@ -231,7 +236,7 @@ fn the_example_is_an_inventory_that_loads() {
         fleet.ports(&fleet.hosts["web1"], api),
         BTreeSet::from([8080, 8081])
     );
-    assert_eq!(api.secret_names().len(), 6);
+    assert_eq!(api.secret_names().len(), 7);
 }
 
 #[test]
