@@ -152,7 +152,7 @@ mod tests {
             verb.sentence().ends_with("did you mean `plan`?"),
             "{verb:?}"
         );
-        let to_come = project.environment("docter").unwrap_err();
+        let to_come = project.environment("veriffy").unwrap_err();
         assert!(
             !to_come.sentence().contains("did you mean"),
             "a verb to come is no help today: {to_come:?}"

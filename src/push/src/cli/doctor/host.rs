@@ -246,16 +246,13 @@ fn room(facts: &Facts, at: &At<'_>) -> Vec<Finding> {
 fn clock(skew_s: i64, at: &At<'_>) -> Finding {
     let (off, side) = (
         skew_s.unsigned_abs(),
-        if skew_s > 0 { "ahead" } else { "behind" },
+        if skew_s > 0 { "ahead of" } else { "behind" },
     );
     if off == 0 {
         return Finding::fine("its clock agrees with this machine's");
     }
     Finding::note(
-        format!(
-            "its clock is {} {side} of this machine's",
-            measure::span(off)
-        ),
+        format!("its clock is {} {side} this machine's", measure::span(off)),
         at.ssh("timedatectl status"),
     )
 }
@@ -387,12 +384,12 @@ mod tests {
     fn a_clock_that_is_off_is_told_with_its_direction() {
         assert_eq!(grade(&clock(0, &AT)), Grade::Fine);
         assert_eq!(
-            clock(90, &AT).what,
-            "its clock is 90 s ahead of this machine's"
+            clock(45, &AT).what,
+            "its clock is 45 s ahead of this machine's"
         );
         assert_eq!(
             clock(-7200, &AT).what,
-            "its clock is 2 h behind of this machine's"
+            "its clock is 2 h behind this machine's"
         );
     }
 
