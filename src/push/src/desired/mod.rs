@@ -37,7 +37,6 @@ use push_wire::tree::Tree;
 pub use error::DesiredError;
 use making::Making;
 pub use member::{MemberInput, groundwork_of, member};
-pub use secrets::named as secrets_named;
 pub use vault::{Door, Opened, Vault, VaultError};
 
 use crate::inventory::{Fleet, Host};

@@ -82,33 +82,6 @@ impl Deliveries {
     }
 }
 
-/// Every secret that an app names, however it gets it.
-pub fn named(app: &App) -> BTreeSet<&FileName> {
-    let site = app.site.iter();
-    let pems = site
-        .clone()
-        .flat_map(|site| &site.tls)
-        .flat_map(|tls| [&tls.certificate, &tls.key])
-        .filter_map(|pem| match pem {
-            Pem::Secret(name) => Some(name),
-            Pem::Path(_) => None,
-        });
-    let passwords = site.flat_map(|site| {
-        let locations = site.locations.iter().map(|location| &location.basic_auth);
-        locations.chain([&site.basic_auth]).flatten()
-    });
-    let tokens = app.health.probes.iter().filter_map(|probe| match probe {
-        Probe::Http(http) => http.bearer.as_ref(),
-        Probe::Tcp(_) | Probe::Command(_) => None,
-    });
-    app.secrets
-        .keys()
-        .chain(pems)
-        .chain(passwords)
-        .chain(tokens)
-        .collect()
-}
-
 /// Which files an app's secrets become.
 pub(super) fn deliveries(
     making: &Making<'_>,

@@ -10,7 +10,7 @@ use push_wire::message::Request;
 
 use super::{Change, Intent, Known, Proposal};
 use crate::conversation::PackSource;
-use crate::desired::{Desired, DesiredError, Input, Vault, VaultError, desired, secrets_named};
+use crate::desired::{Desired, DesiredError, Door, Input, Vault, VaultError, desired};
 use crate::event::{Confirm, Obstacle, ObstacleKind, Summary};
 use crate::inventory::Fleet;
 use crate::name::{AppName, FileName, HostName, ReleaseId};
@@ -52,8 +52,30 @@ impl Deploy {
     fn secrets(&self) -> BTreeSet<&FileName> {
         let shipped = |name: &&AppName| self.payloads.contains_key(*name);
         let apps = self.fleet.apps.keys().filter(shipped);
-        apps.flat_map(|name| secrets_named(&self.fleet.apps[name]))
+        apps.flat_map(|name| self.fleet.apps[name].secret_names())
             .collect()
+    }
+
+    /// Whether every host that uses a secret opens its file as it is. A pinned key is what tells before
+    /// the host was asked.
+    fn travels(&self, secret: &FileName) -> Result<bool, VaultError> {
+        let users = self.fleet.apps.values();
+        let users = users.filter(|app| app.secret_names().contains(secret));
+        for name in users.flat_map(|app| &app.on) {
+            let keys = self.fleet.hosts.get(name).map(|host| &host.host_keys);
+            let mut opens = false;
+            for key in keys.into_iter().flatten().filter(|key| key.is_recipient()) {
+                let to = Door {
+                    host: name,
+                    key: key.as_str(),
+                };
+                opens |= self.vault.as_it_is(secret, &to)?.is_some();
+            }
+            if !opens {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether the sealed file of each secret is there. Opens none, and needs no key.
@@ -69,11 +91,14 @@ impl Deploy {
 impl Intent for Deploy {
     type Plan = DeployPlan;
 
-    /// A host that push-host comes to holds no secret yet, so every secret is opened once.
+    /// A host that push-host comes to holds no secret yet, so every secret that does not travel as it is
+    /// is opened once.
     fn ready(&self) -> Result<(), Obstacle> {
         for name in self.secrets() {
-            let opened = self.vault.open(name);
-            opened.map_err(|error| no_secret(name, &error))?;
+            let refused = |error: VaultError| no_secret(name, &error);
+            if !self.travels(name).map_err(refused)? {
+                self.vault.open(name).map_err(refused)?;
+            }
         }
         Ok(())
     }
