@@ -71,17 +71,19 @@ pub fn doing(step: &Step) -> String {
             during,
             attempt,
             why,
-        } => {
-            let meaning = match during {
-                Phase::Staging => " while staging, nothing is switched there",
-                Phase::Switching => ", the host goes on alone",
-            };
-            let why = foreign::line(why);
-            format!("connection lost{meaning}; calling it again ({attempt}): {why}")
-        }
+        } => reconnecting(*during, *attempt, why),
         Step::Restoring { to } => format!("bringing back what generation {to} was"),
         Step::Finished { outcome, took_ms } => finished(outcome, *took_ms),
     }
+}
+
+fn reconnecting(during: Phase, attempt: u32, why: &str) -> String {
+    let meaning = match during {
+        Phase::Staging => " while staging, nothing is switched there",
+        Phase::Switching => ", the host goes on alone",
+    };
+    let why = foreign::line(why);
+    format!("connection lost{meaning}; calling it again ({attempt}): {why}")
 }
 
 /// What a step is worth telling under `-v`, where each has its time in front; the end of a host is
