@@ -20,7 +20,7 @@ use super::contact::{Contact, milliseconds};
 use super::interrupt::{Interrupt, VERDICT_AFTER_INTERRUPT_MAX};
 use super::presence::{Claim, confirm, take_back};
 use super::ticket::Ticket;
-use crate::conversation::{Told, Verdict};
+use crate::conversation::{SILENCE_MAX, Told, Verdict};
 use crate::event::{Confirm, Obstacle, ObstacleKind, Phase, Step};
 
 /// How long a host that was lost is called again before it is in doubt.
@@ -28,6 +28,10 @@ pub const REATTACH_MAX: Duration = Duration::from_secs(180);
 
 /// How often a host is called again during one switch.
 pub const REATTACH_TRIES_MAX: u32 = 60;
+
+/// How long a host may tell nothing new of a switch, over however many connections, before it is in doubt:
+/// one silence that a conversation bears, and another after it was called again.
+pub const NEWS_MAX: Duration = SILENCE_MAX.saturating_mul(2);
 
 /// How often a host may say that its journal does not know the transaction before it is in doubt:
 /// the order may still be on its way to it.
@@ -196,8 +200,13 @@ struct Watch<'a> {
     seen: usize,
     /// How much progress this connection has brought; a watch is told everything from the start.
     brought: usize,
+    /// When the host last told something new.
+    news: Instant,
     calls: u32,
     not_known: u32,
+    /// The generation that was in effect as the order was given.
+    from: GenerationId,
+    greeting: Greeting,
     operator: Operator,
     last: Option<State>,
     evidence: Option<Box<Evidence>>,
@@ -208,6 +217,13 @@ struct Watch<'a> {
 enum Operator {
     Awaited,
     Come,
+}
+
+/// When the host last told what it is.
+#[derive(PartialEq, Eq)]
+enum Greeting {
+    BeforeTheOrder,
+    SinceTheOrder,
 }
 
 /// Whether the switch has been ordered.
@@ -227,6 +243,7 @@ enum Broken {
 
 impl<'a> Watch<'a> {
     fn new(contact: &'a mut Contact, order: Order, claim: Claim) -> Self {
+        let from = contact.conversation.hello().manifest.generation;
         Self {
             contact,
             order,
@@ -235,8 +252,11 @@ impl<'a> Watch<'a> {
             ordered: Ordered::NotYet,
             seen: 0,
             brought: 0,
+            news: Instant::now(),
             calls: 0,
             not_known: 0,
+            from,
+            greeting: Greeting::BeforeTheOrder,
             operator: Operator::Awaited,
             last: None,
             evidence: None,
@@ -318,9 +338,12 @@ impl<'a> Watch<'a> {
 
     /// Whether the host can no longer begin what its journal does not know. The session that was to
     /// get the order has the host's lock until it hands it over to the transaction; when nobody had it
-    /// as this connection was greeted, neither did that session, and nothing has begun since.
+    /// as this connection was greeted, neither did that session, and nothing has begun since. A host
+    /// that is at another generation by then has done something, whatever its journal says.
     fn has_let_go(&self) -> bool {
-        self.calls > 0 && self.seen == 0 && self.contact.conversation.hello().running.is_none()
+        let hello = self.contact.conversation.hello();
+        let is_as_it_was = hello.running.is_none() && hello.manifest.generation == self.from;
+        self.greeting == Greeting::SinceTheOrder && self.seen == 0 && is_as_it_was
     }
 
     fn never_arrived(&self) -> Obstacle {
@@ -355,7 +378,7 @@ impl<'a> Watch<'a> {
             tokio::time::sleep(pause(attempt)).await;
             if let Broken::Lost(_) = broken {
                 match self.contact.renew().await {
-                    Ok(()) => {}
+                    Ok(()) => self.greeting = Greeting::SinceTheOrder,
                     Err(error) if error.is_another_host() => return Err(error.to_string()),
                     Err(error) => {
                         broken = Broken::Lost(error.to_string());
@@ -373,7 +396,8 @@ impl<'a> Watch<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.calls > REATTACH_TRIES_MAX || self.not_known >= UNKNOWN_TRIES_MAX
+        let is_quiet = self.news.elapsed() >= NEWS_MAX;
+        is_quiet || self.calls > REATTACH_TRIES_MAX || self.not_known >= UNKNOWN_TRIES_MAX
     }
 
     fn progress(&mut self, progress: Progress) {
@@ -382,6 +406,7 @@ impl<'a> Watch<'a> {
             return;
         }
         self.seen = self.brought;
+        self.news = Instant::now();
         match progress {
             Progress::State(state) => self.state(state),
             Progress::Effect(effect) => self.tell(Step::Running { effect }),

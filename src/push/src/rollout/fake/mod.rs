@@ -94,7 +94,7 @@ pub enum Fault {
     OpenVerdict,
     /// The watch is refused.
     RefusesWatch,
-    /// The journal never knows the transaction.
+    /// The journal does not know a transaction yet whose order has arrived.
     NotKnown,
     /// The trial never ends by itself.
     Hangs,

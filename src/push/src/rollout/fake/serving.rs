@@ -157,6 +157,7 @@ impl Serving {
         let is_later = self.hits(Fault::LaterVersion);
         let is_busy = self.hits(Fault::Busy);
         let hello = self.world.host(&self.name, |host| {
+            let is_at_work = host.running.values().any(|run| !run.state.is_final());
             let digest = match (is_outdated || is_later, host.upgraded) {
                 (true, None) => Digest::of("another program"),
                 (_, Some(upgraded)) => upgraded,
@@ -170,7 +171,7 @@ impl Serving {
                 },
                 facts: facts(),
                 manifest: host.manifest.clone(),
-                running: is_busy.then(|| host.holder.clone()),
+                running: (is_busy || is_at_work).then(|| host.holder.clone()),
                 fingerprint_key: String::new(),
                 releases: BTreeMap::new(),
                 highest: host.manifest.generation,
@@ -363,13 +364,13 @@ impl Serving {
         if self.hits(Fault::RefusesWatch) {
             return self.refuse(Refusal::Protocol { why: "no".into() }).await;
         }
-        let is_known = self
-            .world
-            .host(&self.name, |host| host.running.contains_key(&id));
-        if !is_known || self.hits(Fault::NotKnown) {
-            return self.verdict(id, None).await;
+        let is_open =
+            |host: &mut super::Host| host.running.get(&id).map(|run| !run.state.is_final());
+        match self.world.host(&self.name, is_open) {
+            None => self.verdict(id, None).await,
+            Some(true) if self.hits(Fault::NotKnown) => self.verdict(id, None).await,
+            Some(_) => self.follow(id).await,
         }
-        self.follow(id).await
     }
 
     /// Tells all progress, then the verdict.
