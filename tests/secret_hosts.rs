@@ -28,6 +28,9 @@ exec = "/bin/sleep infinity"
 [apps.other]
 [apps.other.service]
 exec = "/bin/sleep infinity"
+
+[rollout]
+waves = ["1", "100%"]
 "#;
 
 /// A fleet whose secrets are sealed to the operator and to the hosts.
@@ -149,7 +152,9 @@ fn a_job_that_opens_nothing_pushes_changes_and_takes_back_secrets_for_their_read
         "{}",
         plan.stdout
     );
-    without_a_key(&lab, &["prod", "--yes"]).exits(0);
+    without_a_key(&lab, &["prod", "--yes"])
+        .exits(0)
+        .says("wave 2 of 2");
     for (host, (reader, other)) in hosts.into_iter().zip(&before) {
         assert!(opened(host, "reader.conf").ends_with("password = another\n"));
         assert_eq!(opened(host, "environment"), "SMTP_PASSWORD=\"another\"\n");

@@ -34,3 +34,67 @@ fn append(whole: &mut Zeroizing<Vec<u8>>, more: &[u8]) {
     }
     whole.extend_from_slice(more);
 }
+
+#[cfg(test)]
+mod tests {
+    use push_wire::bundle::Form;
+    use push_wire::message::Bytes;
+
+    use super::*;
+    use crate::machine::simulated::{SEAL, Simulated};
+
+    fn sealed(content: &[u8]) -> Bytes {
+        Bytes([SEAL, content].concat())
+    }
+
+    fn opened(pieces: Vec<Piece>) -> Result<Vec<u8>, String> {
+        let bundle = Bundle { pieces }.encode().unwrap();
+        open(&Simulated::default(), &bundle).map(|content| content.to_vec())
+    }
+
+    #[test]
+    fn pieces_are_put_together_in_their_order_and_forms() {
+        let pieces = vec![
+            Piece::Text("password = ".into()),
+            Piece::Sealed {
+                content: sealed(b"hunter 2\n"),
+                form: Form::Inline,
+            },
+            Piece::Text("\n".into()),
+            Piece::Sealed {
+                content: sealed(b"a \"b\"\n"),
+                form: Form::Variable("TOKEN".into()),
+            },
+        ];
+        let expected = "password = hunter 2\nTOKEN=\"a \\\"b\\\"\"\n";
+        assert_eq!(opened(pieces).unwrap(), expected.as_bytes());
+    }
+
+    #[test]
+    fn what_grows_past_its_memory_is_whole() {
+        let piece = |number: usize| Piece::Text(format!("{number}:{}", "x".repeat(number)));
+        let expected: String = (0..200)
+            .map(|number| format!("{number}:{}", "x".repeat(number)))
+            .collect();
+        assert_eq!(
+            opened((0..200).map(piece).collect()).unwrap(),
+            expected.as_bytes()
+        );
+    }
+
+    #[test]
+    fn one_secret_that_cannot_be_opened_or_written_gives_nothing_and_no_content() {
+        let foreign = Piece::Sealed {
+            content: Bytes(b"age-encryption.org/v1\n".to_vec()),
+            form: Form::Inline,
+        };
+        let why = opened(vec![Piece::Text("user = a\n".into()), foreign]).unwrap_err();
+        assert!(why.contains("not sealed to this host"), "{why}");
+        let unwritable = Piece::Sealed {
+            content: sealed(b"canary\0"),
+            form: Form::Variable("TOKEN".into()),
+        };
+        let why = opened(vec![unwritable]).unwrap_err();
+        assert!(why.contains("TOKEN") && !why.contains("canary"), "{why}");
+    }
+}

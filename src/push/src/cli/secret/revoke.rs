@@ -3,18 +3,22 @@
 use std::path::Path;
 
 use super::super::Stop;
+use super::super::arguments::Asking;
+use super::super::consent::{self, Question};
 use super::grant::{Chosen, known, redeclare};
 use super::place::{Purpose, Secrets};
+use super::rotate::{self, Rotate};
 use crate::event::{ExitCode, VERSION};
 use crate::inventory::{Readers, Who};
 use crate::name::{FileName, PersonName};
+use crate::report::screen::can_ask;
 use crate::report::{Complaint, Report, secret as words};
 
 /// Take secrets away from a person, a group or the hosts, and seal those anew
 ///
 /// Changes [secrets] in inventory/ENVIRONMENT.toml together with the sealed files; with `--all` a
 /// person leaves its groups too. Whoever could open a value knows it, and the old files stay in
-/// git: set new values with `push secret rotate`.
+/// git: set new values with `push secret rotate`. On a terminal that is offered at once.
 #[derive(Debug, clap::Args)]
 pub struct Revoke {
     /// The environment
@@ -51,14 +55,30 @@ pub fn run(arguments: &Revoke, folder: &Path, report: &Report) -> Result<ExitCod
     let resealed = redeclare(&mut secrets, &before, after)?;
     let lost: Vec<&str> = resealed.iter().map(FileName::as_str).collect();
     report.answer(&words::revoked(word, &lost));
-    if !lost.is_empty() && who != Who::Hosts {
+    let is_known_still = !lost.is_empty() && who != Who::Hosts;
+    if is_known_still {
         report.answer(&words::still_known(&secrets.environment, word, &lost));
     }
     report.answer(&words::next(&secrets.environment));
     report.json(&serde_json::json!({
         "v": VERSION, "type": "secret_revoked", "who": word, "secrets": lost, "rotate": who != Who::Hosts,
     }));
+    let environment = secrets.environment.clone();
+    let names = lost.iter().map(|name| (*name).to_owned()).collect();
+    // The lock of the secrets is this command's until here.
+    drop(secrets);
+    if is_known_still && is_to_be_rotated(report) {
+        return rotate::run(&Rotate::of(&environment, names), folder, report);
+    }
     Ok(ExitCode::Done)
+}
+
+/// Offers to set new values at once. Who cannot be asked has read which command does it.
+fn is_to_be_rotated(report: &Report) -> bool {
+    let question = Question::Yes {
+        prompt: "Set new values now?".into(),
+    };
+    can_ask() && consent::ask(&question, Asking { yes: false }, report).is_ok()
 }
 
 /// Takes one out of every line and group. A person that nothing names any more is forgotten.

@@ -7,7 +7,7 @@ use super::super::Stop;
 use super::place::{self, Content, Is, Purpose, Secrets};
 use super::typed;
 use crate::event::{ExitCode, VERSION};
-use crate::name::FileName;
+use crate::name::{EnvironmentName, FileName};
 use crate::report::{Complaint, Report, secret as words};
 use crate::secret::Keyring;
 
@@ -27,6 +27,18 @@ pub struct Rotate {
     /// Take one newline off the end of what comes in
     #[arg(long)]
     trim: bool,
+}
+
+impl Rotate {
+    /// For these secrets, with values that are asked for.
+    pub fn of(environment: &EnvironmentName, names: Vec<String>) -> Self {
+        Self {
+            environment: Some(environment.to_string()),
+            names,
+            generate: false,
+            trim: false,
+        }
+    }
 }
 
 /// Rotates.
