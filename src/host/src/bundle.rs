@@ -72,14 +72,9 @@ mod tests {
 
     #[test]
     fn what_grows_past_its_memory_is_whole() {
-        let piece = |number: usize| Piece::Text(format!("{number}:{}", "x".repeat(number)));
-        let expected: String = (0..200)
-            .map(|number| format!("{number}:{}", "x".repeat(number)))
-            .collect();
-        assert_eq!(
-            opened((0..200).map(piece).collect()).unwrap(),
-            expected.as_bytes()
-        );
+        let texts: Vec<String> = (0..200).map(|length| "x".repeat(length) + "\n").collect();
+        let pieces = texts.iter().cloned().map(Piece::Text).collect();
+        assert_eq!(opened(pieces).unwrap(), texts.concat().as_bytes());
     }
 
     #[test]
