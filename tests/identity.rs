@@ -208,12 +208,14 @@ fn a_script_pins_only_a_key_whose_fingerprint_it_brings() {
         .push(&["trust", "web1"])
         .exits(9)
         .says("no terminal")
-        .says("push trust web1 --host-key SHA256:");
+        .says("push trust prod web1 --host-key SHA256:");
     let wrong = host_key(&other).fingerprint();
     scene
         .push(&["trust", "web1", "--host-key", &wrong])
         .exits(9)
-        .says("not the one that was given");
+        .says("not the one that was given")
+        .says(&wrong)
+        .says(&scene.fingerprint("host"));
     scene
         .push(&[
             "trust",
@@ -338,6 +340,24 @@ fn push_ssh_refuses_a_host_whose_key_is_not_the_pinned_one() {
         .exits(255)
         .says("Host key verification failed");
     assert!(!scene.sshd.logged().contains("Accepted"));
+}
+
+#[test]
+fn a_pinned_key_that_known_hosts_revokes_is_used_by_no_command() {
+    let Some(scene) = Scene::new() else { return };
+    let key = host_key(&scene.lab.path("host"));
+    let known = scene.lab.path("home/.ssh/known_hosts");
+    scene.configures_ssh(&format!("UserKnownHostsFile {}\n", known.display()));
+    scene.declares(&format!("host_key = \"{key}\"\n"));
+    scene.push(&["ssh", "web1", "--", "true"]).exits(0);
+    let logins = || scene.sshd.logged().matches("Accepted").count();
+    let before = logins();
+    fs::write(&known, format!("# stolen\n@revoked * {key}\n")).unwrap();
+    let line = format!("{}:2", known.display());
+    for verb in [&["ssh", "web1", "--", "true"][..], &["status", "prod"]] {
+        scene.push(verb).exits(4).says("is revoked").says(&line);
+    }
+    assert_eq!(logins(), before);
 }
 
 #[test]

@@ -117,20 +117,49 @@ async fn a_pinned_key_lets_in_and_any_other_key_stops_before_the_login() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pinned_key_decides_alone() {
+async fn a_pinned_key_is_believed_whatever_known_hosts_says_unless_that_revokes_it() {
     let Some(scene) = Scene::new() else { return };
-    let pinned = vec![host_key(&scene.ed25519)];
-    let revoked = scene
-        .lab
-        .write("kh", &format!("@revoked * {}\n", pinned[0]));
-    let known_hosts = vec![revoked, scene.lab.path(".")];
-    dial(&Target {
-        pinned,
-        known_hosts,
+    let right = host_key(&scene.ed25519);
+    let other = host_key(&scene.lab.key("other", &["ed25519"]));
+    let pinned = |known_hosts: &str| Target {
+        pinned: vec![right.clone()],
+        known_hosts: vec![scene.lab.write("kh", known_hosts)],
         ..scene.target.clone()
-    })
-    .await
-    .unwrap();
+    };
+    let port = scene.sshd.port;
+    for fine in [
+        String::new(),
+        format!("[127.0.0.1]:{port} {other}\n"),
+        format!("@revoked * {other}\n"),
+        format!("@revoked elsewhere.example {right}\n"),
+    ] {
+        let connection = dial(&pinned(&fine)).await.unwrap();
+        assert_eq!(
+            connection.server_key().verified_by,
+            VerifiedBy::Pinned,
+            "{fine}"
+        );
+    }
+    let before = scene.sshd.logged().matches("Accepted").count();
+    let revoking = pinned(&format!(
+        "# stolen in May\n[127.0.0.1]:{port} {right}\n@revoked * {right}\n"
+    ));
+    let error = error(dial(&revoking).await);
+    let Error::HostKeyRevoked { file, line, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((file, *line), (&revoking.known_hosts[0], 3));
+    let said = error.to_string();
+    assert!(said.contains(&format!("{}:3", file.display())), "{said}");
+    let logins = scene.sshd.logged().matches("Accepted").count();
+    assert_eq!(logins, before, "nothing is sent to it");
+    // Whether it is revoked cannot be told from a file that cannot be read.
+    let unreadable = Target {
+        known_hosts: vec![scene.lab.path(".")],
+        ..pinned("")
+    };
+    let refused = self::error(dial(&unreadable).await);
+    assert!(matches!(refused, Error::KnownHosts { .. }), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,8 @@
 //! | sudo with a password | sudoers without NOPASSWD | asked for once, on stdin | ssh_passwords::a_sudo_that_wants_a_password_gets_it_on_stdin_for_the_installation_and_every_push |
 //! | pinned host key | two host keys | in; any other key stops before the login | ssh_host_keys::a_pinned_key_lets_in_and_any_other_key_stops_before_the_login |
 //! | unknown host key | known_hosts without it | stops before the login, says push trust | ssh_host_keys::an_unknown_key_stops_before_the_login_and_says_what_to_pin |
+//! | pinned key that known_hosts revokes | @revoked line | stops before the login, names file and line | ssh_host_keys::a_pinned_key_is_believed_whatever_known_hosts_says_unless_that_revokes_it |
+//! | the same by push status and push ssh | @revoked line | refused by both | identity::a_pinned_key_that_known_hosts_revokes_is_used_by_no_command |
 //! | changed, revoked, other type, several of one type | known_hosts lines | each its own reason; any of several is right | ssh_host_keys::a_changed_a_revoked_and_an_untyped_key_each_stop_with_their_own_reason |
 //! | key order by what is known, non-default port | two host keys, one known | the known one is asked for | ssh_host_keys::the_key_that_is_known_is_the_one_that_is_asked_for |
 //! | hashed names, patterns, HostKeyAlias | ssh-keygen -H, globs, negation | found | ssh_host_keys::hashed_names_patterns_and_an_alias_lead_to_the_key |
@@ -39,6 +41,7 @@
 //! | push trust: new, scripted, changed, known, revoked | loopback | pinned, or refused | identity::a_new_key_is_pinned_by_a_yes_and_nothing_else_in_the_file_changes |
 //! | push trust in a script | loopback | only a fingerprint given beforehand | identity::a_script_pins_only_a_key_whose_fingerprint_it_brings |
 //! | push trust, changed key | loopback | the host's name is wanted | identity::a_changed_key_wants_more_than_a_yes_and_stops_everything_until_then |
+//! | first contact of push bootstrap | a fresh host, root by password | asked, given or certified; then pinned | first_contact::an_unknown_key_is_asked_about_and_then_pinned_before_anything_is_sent |
 //! | push ssh through a pinned jump host | two servers | in; a wrong pin of the hop stops it | identity::push_ssh_goes_through_the_inventory_s_jump_hosts_with_their_own_pins |
 
 use std::path::Path;

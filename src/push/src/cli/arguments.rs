@@ -99,8 +99,8 @@ impl Waiting {
 /// Whether questions are asked.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Asking {
-    /// Answer yes to every question, a protected environment's name included; never covers a lock or a
-    /// host that changed since the plan
+    /// Answer yes to every question, a protected environment's name included; never covers a lock, a host
+    /// key that nobody knows or a host that changed since the plan
     #[arg(short, long)]
     pub yes: bool,
 }

@@ -8,6 +8,7 @@
 //! | [`consent`] | questions to the operator, and what happens when there is nobody to ask |
 //! | [`environment`] [`shipment`] [`vault`] | the fleet selected, what is shipped to it, its secrets |
 //! | [`reach`] [`runtime`] [`prompt`] [`gate`] | how hosts are reached, Ctrl-C, passphrases, what is shown and asked first |
+//! | [`introduction`] | first contact with a host whose key is not pinned |
 //! | [`unanswered`] | hosts that did not answer a question |
 //! | [`rehearsal`] | the story that `push rehearse` tells |
 //! | [`secret`] | the verbs of `push secret` |
@@ -28,6 +29,7 @@ pub mod environment;
 pub mod gate;
 pub mod history;
 pub mod init;
+pub mod introduction;
 pub mod plan;
 pub mod project;
 pub mod prompt;

@@ -15,6 +15,7 @@ use super::{Stop, runtime};
 use crate::event::ExitCode;
 use crate::report::{Complaint, Report};
 use crate::transport::openssh::{Handover, handover};
+use crate::transport::ssh::without_revoked;
 
 /// Open your own ssh to a host, with the key, user and way that push uses
 #[derive(Debug, clap::Args)]
@@ -31,12 +32,16 @@ pub struct Ssh {
 /// Becomes ssh; returns only when that cannot be.
 pub fn run(arguments: &Ssh, folder: &Path, _report: &Report) -> Result<ExitCode, Stop> {
     let (environment, host) = Environment::of_one(&arguments.host, folder)?;
-    let mut targets = runtime::run(async |_| environment.targets().await)?;
-    let Some(target) = targets.remove(&host) else {
-        return Err(Stop::not_started(Complaint::new(format!(
-            "nobody has said where {host} is"
-        ))));
-    };
+    let target = runtime::run(async |_| {
+        let Some(target) = environment.targets().await?.remove(&host) else {
+            return Err(Stop::not_started(Complaint::new(format!(
+                "nobody has said where {host} is"
+            ))));
+        };
+        without_revoked(target)
+            .await
+            .map_err(|error| stopped(&error))
+    })?;
     let place = folder_of_our_own().map_err(|error| unwritable(&error))?;
     let stem = format!("{}-{host}", environment.fleet.environment);
     let known_hosts = place.join(format!("{stem}.known_hosts"));

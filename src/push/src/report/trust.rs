@@ -55,6 +55,14 @@ pub fn pinned(host: &str, key: &HostKey, file: &str) -> String {
     )
 }
 
+/// That a key was found right and not written.
+pub fn unwritten(host: &str) -> String {
+    format!(
+        "{} {host}: believed for this run, which only looks; it is not pinned\n",
+        paint(GOOD, "✓")
+    )
+}
+
 /// That there was nothing to do.
 pub fn unchanged(host: &str) -> String {
     format!("{} {host}: it is pinned already\n", paint(GOOD, "✓"))

@@ -53,6 +53,7 @@ pub use access::{Access, PARALLEL_MAX};
 pub use asking::{Answers, Present, histories, statuses};
 pub use bootstrap::Bootstrap;
 pub use deploy::{Deploy, DeployPlan};
+pub use each::each;
 pub use intent::{Answer, Change, Gate, Intent, Known, Planned, Plans, Proposal};
 pub use interrupt::{Interrupt, InterruptHandle, VERDICT_AFTER_INTERRUPT_MAX};
 pub use policy::{Policy, Pushed};

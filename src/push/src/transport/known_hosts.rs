@@ -171,10 +171,25 @@ pub enum Verdict {
 impl Knowledge {
     /// Collects what `files` (path and content, in order of preference) say about `lookup`.
     pub fn collect(lookup: Lookup<'_>, files: &[(PathBuf, Vec<u8>)]) -> Self {
+        Self::collect_lines(lookup, files, |_| true)
+    }
+
+    /// Collects only which keys `files` say are revoked: all that counts beside a key that is pinned.
+    pub fn revocations(lookup: Lookup<'_>, files: &[(PathBuf, Vec<u8>)]) -> Self {
+        Self::collect_lines(lookup, files, |line| {
+            line.trim_ascii_start().starts_with(b"@revoked")
+        })
+    }
+
+    fn collect_lines(
+        lookup: Lookup<'_>,
+        files: &[(PathBuf, Vec<u8>)],
+        counts: fn(&[u8]) -> bool,
+    ) -> Self {
         let about = |name: &str| {
             files
                 .iter()
-                .flat_map(|(file, text)| lines_about(name, file, text))
+                .flat_map(|(file, text)| lines_about(name, file, text, counts))
                 .collect()
         };
         Self {
@@ -245,7 +260,8 @@ impl Knowledge {
         }
     }
 
-    fn revoked(&self, offered: &Offered) -> Option<&KnownKey> {
+    /// The line that revokes the key, or the authority that signed it.
+    pub fn revoked(&self, offered: &Offered) -> Option<&KnownKey> {
         let is_meant = |key: &HostKey| match offered {
             Offered::Key(offered) => key == offered,
             Offered::Certificate(offered) => *key == offered.key || *key == offered.authority,
@@ -331,9 +347,15 @@ fn judge_key(entries: &[(Marker, KnownKey)], key: &HostKey) -> Verdict {
     Verdict::Unknown { certificate: None }
 }
 
-fn lines_about(name: &str, file: &Path, text: &[u8]) -> Vec<(Marker, KnownKey)> {
+fn lines_about(
+    name: &str,
+    file: &Path,
+    text: &[u8],
+    counts: fn(&[u8]) -> bool,
+) -> Vec<(Marker, KnownKey)> {
     text.split(|byte| *byte == b'\n')
         .enumerate()
+        .filter(|(_, line)| counts(line))
         .filter_map(|(index, line)| {
             let (marker, key) = line_about(name, std::str::from_utf8(line).ok()?)?;
             Some((

@@ -21,7 +21,7 @@ pub struct Target {
     pub port: u16,
     /// Account to log in as.
     pub user: String,
-    /// The host's keys as the inventory pins them. When there is one, known_hosts is not asked.
+    /// The host's keys as the inventory pins them. When there is one, known_hosts can only revoke it.
     pub pinned: Vec<HostKey>,
     /// `HostKeyAlias`: the name under which known_hosts knows it.
     pub host_key_alias: Option<String>,

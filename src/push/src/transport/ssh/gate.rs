@@ -4,7 +4,7 @@
 use crate::transport::error::{Error, describe};
 use crate::transport::host_key::{HostKey, ServerKey, VerifiedBy};
 use crate::transport::known_hosts::{
-    CertificateKind, HostCertificate, Knowledge, Lookup, Offered, Signature, Verdict,
+    CertificateKind, HostCertificate, Knowledge, KnownKey, Lookup, Offered, Signature, Verdict,
 };
 use crate::transport::target::Target;
 use crate::visible;
@@ -33,14 +33,13 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// Reads the known_hosts files, unless the inventory pins a key: then that alone decides.
+    /// Reads the known_hosts files. Where the inventory pins a key, they can only take it away: that it is
+    /// revoked counts, and nothing else that they say.
     pub(super) async fn about(target: &Target) -> Result<Self, Error> {
         let mut files = Vec::new();
-        if target.pinned.is_empty() {
-            for path in &target.known_hosts {
-                if let Some(text) = read(&target.host, path).await? {
-                    files.push((path.clone(), text));
-                }
+        for path in &target.known_hosts {
+            if let Some(text) = read(&target.host, path).await? {
+                files.push((path.clone(), text));
             }
         }
         let lookup = Lookup {
@@ -51,8 +50,37 @@ impl Judge {
         Ok(Self {
             host: target.host.clone(),
             pinned: target.pinned.clone(),
-            knowledge: Knowledge::collect(lookup, &files),
+            knowledge: if target.pinned.is_empty() {
+                Knowledge::collect(lookup, &files)
+            } else {
+                Knowledge::revocations(lookup, &files)
+            },
         })
+    }
+
+    /// Which of the keys that the inventory pins may still be believed; an error when none may.
+    pub(super) fn unrevoked(&self) -> Result<Vec<HostKey>, Error> {
+        let mut revoked = None;
+        let mut left = Vec::new();
+        for key in &self.pinned {
+            match self.knowledge.revoked(&Offered::Key(key.clone())) {
+                Some(line) => revoked = Some(self.revoked(key.clone(), line)),
+                None => left.push(key.clone()),
+            }
+        }
+        match revoked {
+            Some(error) if left.is_empty() => Err(error),
+            Some(_) | None => Ok(left),
+        }
+    }
+
+    fn revoked(&self, key: HostKey, line: &KnownKey) -> Error {
+        Error::HostKeyRevoked {
+            host: self.host.clone(),
+            key,
+            file: line.file.clone(),
+            line: line.line,
+        }
     }
 
     /// The algorithms to ask for first.
@@ -91,7 +119,7 @@ impl Judge {
             });
         }
         if !self.pinned.is_empty() {
-            return self.judge_pinned(key);
+            return self.judge_pinned(key, &offered);
         }
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -129,7 +157,10 @@ impl Judge {
         Ok(ServerKey { key, verified_by })
     }
 
-    fn judge_pinned(&self, key: HostKey) -> Result<ServerKey, Error> {
+    fn judge_pinned(&self, key: HostKey, offered: &Offered) -> Result<ServerKey, Error> {
+        if let Some(line) = self.knowledge.revoked(offered) {
+            return Err(self.revoked(key, line));
+        }
         if self.pinned.contains(&key) {
             return Ok(ServerKey {
                 key,

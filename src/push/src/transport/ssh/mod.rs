@@ -184,6 +184,16 @@ impl SshDialer {
     }
 }
 
+/// A target, and the hosts on the way to it, without the pinned keys that known_hosts revokes; an error where
+/// none is left. For whoever hands the pins over to another program.
+pub async fn without_revoked(mut target: Target) -> Result<Target, Error> {
+    for hop in &mut target.jumps {
+        hop.pinned = gate::Judge::about(hop).await?.unrevoked()?;
+    }
+    target.pinned = gate::Judge::about(&target).await?.unrevoked()?;
+    Ok(target)
+}
+
 /// How many keys an agent holds that push can use, or why it cannot be asked.
 pub async fn agent_keys(socket: &Path) -> Result<usize, String> {
     agent::open(socket, None).await.map(|(_, held)| held.len())
