@@ -74,10 +74,10 @@ impl Terminal {
                 return;
             }
             let left = until.saturating_duration_since(Instant::now());
-            match self.screen.recv_timeout(left) {
-                Ok(piece) => self.seen.push_str(&String::from_utf8_lossy(&piece)),
-                Err(_) => panic!("{text:?} is not on\n{}", self.seen),
-            }
+            let Ok(piece) = self.screen.recv_timeout(left) else {
+                panic!("{text:?} is not on\n{}", self.seen);
+            };
+            self.seen.push_str(&String::from_utf8_lossy(&piece));
         }
     }
 

@@ -29,7 +29,8 @@ pub struct Rehearse {
     /// Remove the hosts that earlier rehearsals left up, and do nothing else
     #[arg(long, conflicts_with = "keep")]
     down: bool,
-    /// The Debians that the hosts run, in turn
+    /// What the hosts run, in turn: bullseye, bookworm, trixie (Debian 11 to 13), jammy, noble (Ubuntu
+    /// 22.04, 24.04)
     #[arg(long, value_name = "SUITES", value_delimiter = ',', default_value = "bookworm,trixie", value_parser = suite)]
     suite: Vec<Suite>,
     #[command(flatten)]
@@ -65,9 +66,8 @@ pub fn run(arguments: &Rehearse, folder: &Path, report: &Report) -> Result<ExitC
 }
 
 fn suite(word: &str) -> Result<Suite, String> {
-    let known = Suite::ALL.map(Suite::as_str);
-    let found = Suite::ALL.into_iter().find(|suite| suite.as_str() == word);
-    found.ok_or_else(|| format!("these exist: {}", known.join(", ")))
+    word.parse()
+        .map_err(|error: crate::rehearse::Error| error.help())
 }
 
 /// Sees that this machine is able to, and installs what is missing once that has been agreed to.

@@ -85,8 +85,16 @@ pub enum Error {
         /// What was asked for.
         found: String,
     },
+    /// The keys are not there by which the packages of a suite are known to be its distribution's.
+    #[error("packages of {} cannot be verified here: {keyring} is missing", suite.title())]
+    NoKeyring {
+        /// Of which suite.
+        suite: super::Suite,
+        /// The file that holds them.
+        keyring: &'static str,
+    },
     /// mmdebstrap did not make the root file system.
-    #[error("the Debian {} ({suite}) image could not be made\n{reason}", suite.number())]
+    #[error("the {} ({suite}) image could not be made\n{reason}", suite.title())]
     ImageNotMade {
         /// Of which suite.
         suite: super::Suite,
@@ -202,6 +210,7 @@ impl Error {
             Self::Io { .. } => "push::rehearse::io",
             Self::NoHome { .. } => "push::rehearse::no_home",
             Self::UnknownSuite { .. } => "push::rehearse::unknown_suite",
+            Self::NoKeyring { .. } => "push::rehearse::no_keyring",
             Self::ImageNotMade { .. } => "push::rehearse::image_not_made",
             Self::ImageBusy { .. } => "push::rehearse::image_busy",
             Self::HostName { .. } => "push::rehearse::host_name",
@@ -240,8 +249,11 @@ impl Error {
             }
             Self::NoHome { .. } => "set HOME, or XDG_CACHE_HOME, to a folder",
             Self::UnknownSuite { .. } => {
-                let known = super::Suite::ALL.map(|s| format!("{s} ({})", s.number()));
+                let known = super::Suite::ALL.map(|s| format!("{s} ({})", s.title()));
                 return format!("choose one of {}", known.join(", "));
+            }
+            Self::NoKeyring { .. } => {
+                "sudo apt-get install ubuntu-keyring, which Debian has since 13"
             }
             Self::ImageNotMade { .. } => {
                 "see that `sudo apt-get update` succeeds, since the packages come from the same \
@@ -337,6 +349,10 @@ mod tests {
                 reason: text("HOME is not set"),
             },
             Error::UnknownSuite { found: text("sid") },
+            Error::NoKeyring {
+                suite: Suite::Noble,
+                keyring: "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+            },
             Error::ImageNotMade {
                 suite: Suite::Trixie,
                 reason: text("E: no such mirror"),

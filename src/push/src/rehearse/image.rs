@@ -175,6 +175,12 @@ impl Recipe {
     }
 
     fn bootstrap(&self, root: &Path) -> Result<(), Error> {
+        if let Some(keyring) = self.suite.distribution().keyring()
+            && !Path::new(keyring).exists()
+        {
+            let suite = self.suite;
+            return Err(Error::NoKeyring { suite, keyring });
+        }
         let options = tempfile_of_fetching(root)?;
         let made = Tool::named("mmdebstrap")
             .args(["--mode=root", "--variant=minbase", "--format=directory"])

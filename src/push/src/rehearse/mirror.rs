@@ -1,11 +1,11 @@
-//! Where the laptop gets its Debian packages, so that images come from the same place: mirrors out
+//! Where the laptop gets its packages, so that images come from the same place: mirrors out
 //! of apt's source lists, proxies and the like out of apt's configuration. Reads, never writes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::suite::Suite;
+use super::suite::{Distribution, Suite};
 use super::tool::Tool;
 
 /// What of apt's configuration matters for fetching. Credentials may be in it: it goes into a file
@@ -34,9 +34,22 @@ const DEBIAN_SUITES: [&str; 10] = [
     "testing",
 ];
 
-/// The mirrors of Debian that this machine uses.
+/// Suites by which an Ubuntu source is told from other sources.
+const UBUNTU_SUITES: [&str; 5] = ["focal", "jammy", "noble", "questing", "resolute"];
+
+/// Ubuntu's archive, for a laptop that uses no mirror of it; mmdebstrap knows Debian's by itself.
+const UBUNTU_ARCHIVE: &str = "http://archive.ubuntu.com/ubuntu";
+
+/// The mirrors that this machine uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mirrors {
+    debian: Mirror,
+    ubuntu: Mirror,
+}
+
+/// The mirrors of one distribution.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Mirror {
     main: Option<String>,
     security: Option<String>,
 }
@@ -65,15 +78,25 @@ impl Mirrors {
     /// The lines of a `sources.list` for a suite. None, where the laptop uses no mirror of Debian:
     /// then mmdebstrap's own default is as good as any.
     pub fn lines(&self, suite: Suite) -> Vec<String> {
-        let mut lines = Vec::new();
-        if let Some(main) = &self.main {
-            lines.push(format!("deb {main} {suite} main"));
-            lines.push(format!("deb {main} {suite}-updates main"));
-            // A laptop without a security source still knows no better place for it.
-            if let Some(security) = &self.security {
-                lines.push(format!("deb {security} {suite}-security main"));
-            }
-        }
+        let distribution = suite.distribution();
+        let (mirror, archive) = match distribution {
+            Distribution::Debian => (&self.debian, None),
+            Distribution::Ubuntu => (&self.ubuntu, Some(UBUNTU_ARCHIVE)),
+        };
+        let Some(main) = mirror.main.as_deref().or(archive) else {
+            return Vec::new();
+        };
+        // A laptop without a security source still knows no better place for it. Ubuntu's main archive
+        // carries security updates as well.
+        let security = mirror.security.as_deref().or(archive.map(|_| main));
+        let signed = distribution
+            .keyring()
+            .map(|keyring| format!("[signed-by={keyring}] "));
+        let signed = signed.unwrap_or_default();
+        let components = distribution.components();
+        let line = |at: &str, of: &str| format!("deb {signed}{at} {suite}{of} {components}");
+        let mut lines = vec![line(main, ""), line(main, "-updates")];
+        lines.extend(security.map(|at| line(at, "-security")));
         lines
     }
 
@@ -87,12 +110,19 @@ impl Mirrors {
         }
         for suite in &source.suites {
             let (base, kind) = suite.split_once(['-', '/']).unwrap_or((suite, ""));
+            let mirror = if DEBIAN_SUITES.contains(&base) {
+                &mut self.debian
+            } else if UBUNTU_SUITES.contains(&base) {
+                &mut self.ubuntu
+            } else {
+                continue;
+            };
             let place = match kind {
-                "" => &mut self.main,
-                "security" => &mut self.security,
+                "" => &mut mirror.main,
+                "security" => &mut mirror.security,
                 _ => continue,
             };
-            if DEBIAN_SUITES.contains(&base) && place.is_none() {
+            if place.is_none() {
                 *place = source.uris.first().cloned();
             }
         }
@@ -224,6 +254,24 @@ Components: main
     }
 
     #[test]
+    fn ubuntu_comes_from_its_own_archive_unless_the_laptop_has_a_mirror() {
+        let line = |at: &str, of: &str| {
+            let keyring = "signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg";
+            format!("deb [{keyring}] {at} noble{of} main universe")
+        };
+        let archive = "http://archive.ubuntu.com/ubuntu";
+        assert_eq!(
+            Mirrors::default().lines(Suite::Noble),
+            ["", "-updates", "-security"].map(|of| line(archive, of))
+        );
+        let own = "deb http://near.example/ubuntu jammy main restricted\n\
+                   deb http://near.example/security jammy-security main\n";
+        let lines = learned(&one_line(own)).lines(Suite::Noble);
+        assert_eq!(lines[1], line("http://near.example/ubuntu", "-updates"));
+        assert_eq!(lines[2], line("http://near.example/security", "-security"));
+    }
+
+    #[test]
     fn the_laptops_mirrors_are_found_in_lines() {
         let text = "\
 # deb http://old.example/debian bookworm main
@@ -232,8 +280,8 @@ deb [arch=amd64 signed-by=/x.gpg] http://mirror.example/debian bookworm main # w
 deb http://mirror.example/security bookworm-security main
 ";
         assert_eq!(
-            learned(&one_line(text)),
-            Mirrors {
+            learned(&one_line(text)).debian,
+            Mirror {
                 main: Some("http://mirror.example/debian".to_owned()),
                 security: Some("http://mirror.example/security".to_owned()),
             }
@@ -244,7 +292,7 @@ deb http://mirror.example/security bookworm-security main
     fn a_disabled_source_is_not_used_and_another_distributions_is_not_debian() {
         let disabled =
             "Types: deb\nEnabled: no\nURIs: http://a.example\nSuites: trixie\nComponents: main\n";
-        let other = "deb http://b.example/ubuntu noble main\n";
+        let other = "deb http://b.example/apt nodistro main\n";
         assert_eq!(learned(&deb822(disabled)), Mirrors::default());
         assert_eq!(learned(&one_line(other)), Mirrors::default());
         assert!(Mirrors::default().lines(Suite::Bookworm).is_empty());

@@ -52,6 +52,6 @@ pub use keys::{Access, ROOT_PASSWORD};
 pub use place::Place;
 pub use prerequisites::{Package, Prerequisites};
 pub use record::{FleetNumber, FleetRecord, HostRecord};
-pub use suite::{Furnishing, Suite};
+pub use suite::{Distribution, Furnishing, Suite};
 pub use sweep::{Swept, fleets, take_down, take_down_all};
 pub use tool::Finished;
