@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use push::rehearse::{Access, HostSpec, ROOT_PASSWORD, RehearsalHost, Suite};
@@ -90,6 +91,54 @@ fn fresh_hosts_become_hardened_members_in_one_bootstrap_and_one_push() {
     again.says("nothing to do");
     bootstrap(&lab).exits(0).says("nothing to do");
     say("again: nothing to do");
+}
+
+/// What needs nothing that was built for one release: a secret, a service, and pages.
+const PAGES: &str = r#"
+[apps.pages]
+source  = "pages"
+secrets = ["api-token"]
+
+[apps.pages.service]
+exec = "/bin/sleep infinity"
+
+[apps.pages.site]
+server_name = ["pages.example.com"]
+root        = "{{ release.current }}"
+"#;
+
+#[test]
+fn other_releases_that_are_still_about_become_members_as_well() {
+    let mut suites = vec![Suite::Bullseye];
+    for suite in [Suite::Jammy, Suite::Noble] {
+        let keyring = suite.distribution().keyring();
+        if keyring.is_some_and(|keyring| !Path::new(keyring).exists()) {
+            say(&format!(
+                "{} is left out: the package ubuntu-keyring is not installed",
+                suite.title()
+            ));
+            continue;
+        }
+        suites.push(suite);
+    }
+    let specs: Vec<HostSpec> = suites
+        .iter()
+        .map(|suite| HostSpec::fresh(suite.as_str()).suite(*suite))
+        .map(|spec| spec.access(Access::Root))
+        .collect();
+    let Some(lab) = Lab::boot(&specs) else { return };
+    lab.secret("api-token", "t0ken");
+    lab.write("pages/index.html", "hello\n");
+    declare(
+        &lab,
+        "packages = [\"curl\", \"sqlite3\"]\nlocale = \"de_DE.UTF-8\"",
+        PAGES,
+    );
+    bootstrap(&lab).exits(0);
+    lab.push(&["prod", "--yes"]).exits(0);
+    lab.fleet.hosts().iter().for_each(is_a_member);
+    bootstrap(&lab).exits(0).says("nothing to do");
+    lab.push(&["prod", "--yes"]).exits(0).says("othing to do");
 }
 
 /// Everything that the defaults promise.

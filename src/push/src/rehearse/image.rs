@@ -19,7 +19,7 @@ use super::mirror::{self, Mirrors};
 use super::mounts::remove;
 use super::offline;
 use super::place::Place;
-use super::suite::{Furnishing, Suite};
+use super::suite::{Distribution, Furnishing, Suite};
 use super::tool::Tool;
 
 /// Raised whenever [`finish`] changes, so that images made before are not used.
@@ -55,12 +55,18 @@ const FRESH_PACKAGES: [&str; 7] = [
     "systemd-sysv",
 ];
 
-/// What is installed on a host of this furnishing.
-fn packages(furnishing: Furnishing) -> &'static [&'static str] {
-    match furnishing {
-        Furnishing::Furnished => &PACKAGES,
-        Furnishing::Fresh => &FRESH_PACKAGES,
+/// What is installed on a host of this kind.
+fn packages((suite, furnishing): (Suite, Furnishing)) -> Vec<&'static str> {
+    let mut packages = match furnishing {
+        Furnishing::Furnished => PACKAGES.to_vec(),
+        Furnishing::Fresh => FRESH_PACKAGES.to_vec(),
+    };
+    match suite.distribution() {
+        Distribution::Debian => {}
+        // Ubuntu counts it among what can be done without.
+        Distribution::Ubuntu => packages.push("apt"),
     }
+    packages
 }
 
 /// How long mmdebstrap may take. It takes 20 s with a near mirror.
@@ -114,7 +120,7 @@ struct Recipe {
 
 impl Recipe {
     fn of((suite, furnishing): (Suite, Furnishing)) -> Self {
-        let packages = packages(furnishing).join("\n");
+        let packages = packages((suite, furnishing)).join("\n");
         let (decides, word) = match furnishing {
             Furnishing::Furnished => (format!("{RECIPE}\n{suite}\n{packages}"), ""),
             Furnishing::Fresh => {
@@ -184,7 +190,10 @@ impl Recipe {
         let options = tempfile_of_fetching(root)?;
         let made = Tool::named("mmdebstrap")
             .args(["--mode=root", "--variant=minbase", "--format=directory"])
-            .arg(format!("--include={}", packages(self.furnishing).join(",")))
+            .arg(format!(
+                "--include={}",
+                packages((self.suite, self.furnishing)).join(",")
+            ))
             .arg(format!("--aptopt={}", options.display()))
             .args(match self.furnishing {
                 Furnishing::Furnished => Vec::new(),
@@ -283,20 +292,23 @@ fn lock(path: &Path) -> Result<File, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn suites_do_not_share_an_image_and_a_suite_keeps_its_own() {
         let names = Suite::ALL.map(|suite| Recipe::of((suite, Furnishing::Furnished)).name);
-        assert_ne!(names[0], names[1]);
-        assert_eq!(
-            names[0],
-            Recipe::of((Suite::Bookworm, Furnishing::Furnished)).name
+        let different: BTreeSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), names.len());
+        let own = Recipe::of((Suite::Bookworm, Furnishing::Furnished)).name;
+        assert!(
+            own.starts_with("bookworm-") && names.contains(&own),
+            "{own}"
         );
-        assert!(names[0].starts_with("bookworm-"));
         let fresh = Recipe::of((Suite::Bookworm, Furnishing::Fresh)).name;
         assert!(
-            fresh != names[0] && fresh.starts_with("bookworm-fresh-"),
+            fresh != own && fresh.starts_with("bookworm-fresh-"),
             "{fresh}"
         );
     }
