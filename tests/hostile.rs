@@ -177,3 +177,97 @@ fn what_was_edited_or_damaged_and_is_held_nowhere_else_is_brought_by_the_next_pu
         "active"
     );
 }
+
+#[test]
+fn root_writes_nothing_where_a_user_leads_it() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let host = lab.host("web1");
+    let home = "useradd -m alice && ln -s /etc /home/alice/x && chown -h alice /home/alice/x";
+    host.succeed(&["sh", "-c", home]).unwrap();
+    let file = "\n[files.\"/home/alice/x/y.conf\"]\ncontent = \"one\"\n";
+    lab.shop(file);
+    lab.push(&["prod", "--yes"])
+        .exits(9)
+        .says("/home/alice/x")
+        .says("chown root");
+    host.succeed(&["test", "!", "-e", "/etc/y.conf"]).unwrap();
+    // A real folder of hers is where it was declared to be.
+    host.succeed(&["rm", "/home/alice/x"]).unwrap();
+    lab.push(&["prod", "--yes"]).exits(0);
+    assert_eq!(said(host, &["cat", "/home/alice/x/y.conf"]), "one");
+    // While it is in effect, she leads it elsewhere: that keeps nobody from pushing, nor the host from
+    // booting.
+    let lead = "mv /home/alice/x /home/alice/old && ln -s /etc /home/alice/x";
+    host.succeed(&["sh", "-c", lead]).unwrap();
+    host.reboot().unwrap();
+    eventually("the boot", SHORT, || {
+        let ended = ["systemctl", "is-system-running"];
+        host.run(&ended).unwrap().stdout.trim() == "running"
+    });
+    assert_eq!(
+        said(host, &["cat", "/run/push/secrets/api/api-token"]),
+        CANARY
+    );
+    lab.shop("");
+    lab.push(&["prod", "--yes"]).exits(0);
+    host.succeed(&["test", "!", "-e", "/etc/y.conf"]).unwrap();
+}
+
+/// A folder that a program can have for its root: `sleep` with its libraries.
+fn jail(lab: &Lab, text: &str) {
+    let listed = std::process::Command::new("ldd")
+        .arg("/bin/sleep")
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let libraries = listed
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    for path in libraries.chain(["/bin/sleep"]) {
+        let place = format!("jail/{}", path.trim_start_matches('/'));
+        lab.write(&place, std::fs::read(path).unwrap());
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(lab.path(&place), mode).unwrap();
+    }
+    lab.write("jail/text", text);
+}
+
+#[test]
+fn a_release_that_a_process_sees_by_any_name_is_not_pruned() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let host = lab.host("web1");
+    let app = "[apps.jail]\non = \"web\"\nsource = \"jail\"\n";
+    lab.environment("prod", "project = \"shop\"\nkeep_releases = 2", app);
+    let push = |text: &str| {
+        jail(&lab, text);
+        lab.push(&["prod", "--yes"]).exits(0);
+        said(host, &["readlink", "-f", "/srv/jail/current"])
+    };
+    let run = |options: &[&str], program: &[&str]| {
+        let argv = [&["systemd-run", "-q"], options, &["--"], program].concat();
+        host.succeed(&argv).unwrap();
+    };
+    // One has it for its root, one has it mounted elsewhere, one works in it.
+    let rooted = push("one");
+    run(&[], &["chroot", &rooted, "/bin/sleep", "600"]);
+    let mounted = push("two");
+    let bind = format!("BindReadOnlyPaths={mounted}:/opt");
+    run(&["-p", &bind], &["sleep", "600"]);
+    let worked_in = push("three");
+    run(
+        &["-p", &format!("WorkingDirectory={worked_in}")],
+        &["sleep", "600"],
+    );
+    let forgotten = push("four");
+    let (before, last) = (push("five"), push("six"));
+    let found = "find /srv/jail/releases -mindepth 1 -maxdepth 1 | sort";
+    let stays = [rooted, mounted, worked_in, before, last].join("\n");
+    eventually("the rest is pruned", SHORT, || {
+        said(host, &["sh", "-c", found]) == stays
+    });
+    assert!(!stays.contains(&forgotten));
+}

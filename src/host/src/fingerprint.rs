@@ -68,3 +68,38 @@ fn random() -> io::Result<[u8; KEY_BYTES]> {
         Err(io::Error::other("the kernel gave too few random bytes"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::real::Real;
+
+    /// How many sessions come at once.
+    const SESSIONS: usize = 8;
+
+    #[test]
+    fn first_sessions_that_come_at_once_are_told_one_key() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let layout = Layout::new(folder.path());
+            let together = std::sync::Barrier::new(SESSIONS);
+            let keys: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
+                let session = || {
+                    let mut machine = Real::new(layout.clone());
+                    together.wait();
+                    key(&mut machine, &layout).unwrap()
+                };
+                let all: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(session)).collect();
+                all.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            assert_eq!(keys.len(), 1, "each told its own");
+            assert_eq!(
+                keys.first(),
+                Some(&key(&mut Real::new(layout.clone()), &layout).unwrap())
+            );
+        }
+    }
+}

@@ -281,15 +281,12 @@ pub fn settle<M: Machine>(
         switch::point(machine, layout, kept.generation).map_err(StoreError::from)?;
     }
     links::bring_back(machine, layout, kept)?;
-    let made = match links::lay(machine, layout, kept) {
-        Ok(made) => made,
-        // Somebody put something of their own there: told, and left alone.
-        Err(error @ StoreError::Occupied(_)) => {
-            machine.warn(&error.to_string());
-            return Ok(moved);
-        }
-        Err(error) => return Err(error.into()),
-    };
+    // Somebody put something of their own in a link's place: told, and left alone.
+    let foreign = links::occupied(machine, layout, kept)?;
+    if !foreign.is_empty() {
+        machine.warn(&StoreError::Occupied(foreign).to_string());
+    }
+    let made = links::lay_where_free(machine, layout, kept)?;
     links::adopt(machine, layout, kept)?;
     Ok(moved || made)
 }
@@ -395,7 +392,7 @@ impl<M: Machine> Run<'_, M> {
     /// Makes everything that the switch, and its way back, will need: a full disk cannot hinder them
     /// afterwards.
     fn prepare(&mut self) -> Event {
-        let made = links::lay(self.machine, self.layout, &self.to).and_then(|_| {
+        let made = links::lay(self.machine, self.layout, &self.to).and_then(|()| {
             Ok(switch::make_ready(
                 self.machine,
                 self.layout,

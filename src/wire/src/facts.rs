@@ -39,11 +39,25 @@ pub struct Facts {
     pub boot_id: String,
     /// The host's own clock, seconds since 1970.
     pub clock_unix_s: u64,
-    /// Whether a shutdown or reboot is scheduled.
-    pub shutdown_scheduled: bool,
-    /// Whether what was installed wants a reboot (`/run/reboot-required`).
+    /// When a scheduled shutdown or reboot comes, seconds since 1970 by the host's own clock.
+    #[serde(default)]
+    pub shutdown_at_unix_s: Option<u64>,
+    /// Whether the system waits for a reboot, as after an upgrade of the kernel.
     #[serde(default)]
     pub reboot_required: bool,
+}
+
+/// How near a shutdown may be when a push begins, in seconds: what an ordinary upload, switch and
+/// confirmation take together at most. A health check that may take longer comes on top.
+pub const SHUTDOWN_NEAR_S: u64 = 15 * 60;
+
+impl Facts {
+    /// When the host goes down, if that is before a push that begins now has surely ended.
+    pub fn goes_down_soon(&self, health_s: u64) -> Option<u64> {
+        let until_s = SHUTDOWN_NEAR_S.saturating_add(health_s);
+        self.shutdown_at_unix_s
+            .filter(|at| *at <= self.clock_unix_s.saturating_add(until_s))
+    }
 }
 
 /// What is free on a file system.

@@ -281,6 +281,17 @@ impl Manifest {
             .collect()
     }
 
+    /// How long the health of an app may take to be found out at most, in seconds; the apps are asked
+    /// side by side.
+    pub fn health_s(&self) -> u64 {
+        let apps = self.apps().into_values();
+        let health = apps.filter_map(|app| app.health.as_ref());
+        let longest_ms = health
+            .map(|health| health.timeout_ms.saturating_add(health.quiet_ms))
+            .max();
+        longest_ms.unwrap_or(0).div_ceil(1000)
+    }
+
     /// All rules together, or `None` when no slice declares a firewall.
     pub fn firewall(&self) -> Option<Firewall> {
         let declared: Vec<&Firewall> = self

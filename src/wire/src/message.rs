@@ -249,12 +249,24 @@ pub enum Refusal {
         /// What is there.
         found: GenerationId,
     },
+    /// The host goes down before the switch has surely ended.
+    GoesDown {
+        /// When, seconds since 1970 by the host's own clock.
+        at_unix_s: u64,
+    },
     /// Somebody else is at it.
     Locked(Holder),
     /// Another slice has what this one wants.
     Claimed(Vec<Claim>),
     /// Paths that exist, differ, and are not push's.
     Occupied(Vec<HostPath>),
+    /// A path on which somebody else than root decides what is there: root writes nothing below it.
+    Unsafe {
+        /// Which.
+        path: String,
+        /// Who decides.
+        why: String,
+    },
     /// Not enough room.
     Room {
         /// The folder.
@@ -331,11 +343,15 @@ impl std::fmt::Display for Refusal {
                 f,
                 "it is at generation {found} now, the plan was made at {expected}: somebody pushed meanwhile"
             ),
+            Self::GoesDown { .. } => {
+                f.write_str("a shutdown or reboot of it is scheduled, too soon for a switch")
+            }
             Self::Locked(holder) => write!(f, "{} is at it ({})", holder.operator, holder.step),
             Self::Claimed(_) => f.write_str("another project on that host has what this one wants"),
             Self::Occupied(_) => {
                 f.write_str("files are in the way that push did not put there, and they differ")
             }
+            Self::Unsafe { path, why } => write!(f, "push does not write below {path}: it {why}"),
             Self::Room { folder, why } => write!(f, "there is not enough room in {folder}: {why}"),
             Self::Needs { app, why } => write!(f, "{app} would not start there: {why}"),
             Self::Tool { tool, needed_for } => {

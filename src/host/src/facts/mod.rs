@@ -26,7 +26,7 @@ pub use room::room;
 /// Where systemd keeps a scheduled shutdown or reboot (systemd-logind).
 const SCHEDULED_SHUTDOWN: &str = "/run/systemd/shutdown/scheduled";
 
-/// What packages leave behind that want a reboot (update-notifier-common, unattended-upgrades).
+/// What Debian's and Ubuntu's packages leave when they need a reboot (update-notifier, kernel hooks).
 const REBOOT_REQUIRED: &str = "/run/reboot-required";
 
 /// Where the system's programs are. A login's own path may lack the `sbin` folders.
@@ -75,14 +75,21 @@ pub fn gather() -> Facts {
         clock_unix_s: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
-        shutdown_scheduled: is_shutdown_scheduled(),
+        shutdown_at_unix_s: shutdown_at(),
         reboot_required: Path::new(REBOOT_REQUIRED).exists(),
     }
 }
 
-/// Whether a shutdown or reboot is scheduled now.
-pub fn is_shutdown_scheduled() -> bool {
-    Path::new(SCHEDULED_SHUTDOWN).exists()
+/// When a scheduled shutdown or reboot comes, seconds since 1970.
+pub fn shutdown_at() -> Option<u64> {
+    let is_there = Path::new(SCHEDULED_SHUTDOWN).exists();
+    is_there.then(|| scheduled(&read(SCHEDULED_SHUTDOWN)))
+}
+
+/// The line `USEC=` of systemd-logind, in microseconds. One that cannot be understood may come at once.
+fn scheduled(text: &str) -> u64 {
+    let at = text.lines().find_map(|line| line.strip_prefix("USEC="));
+    at.and_then(|at| at.trim().parse::<u64>().ok()).unwrap_or(0) / 1_000_000
 }
 
 /// Whether a program of the system is installed.
@@ -161,6 +168,15 @@ mod tests {
             Some("1.24.0".into())
         );
         assert_eq!(nginx_version(""), None);
+    }
+
+    #[test]
+    fn a_scheduled_shutdown_is_read_and_one_that_is_not_understood_comes_at_once() {
+        let text = "USEC=1795169700000000\nWARN_WALL=1\nMODE=reboot\n";
+        assert_eq!(scheduled(text), 1_795_169_700);
+        for odd in ["", "USEC=soon\n", "MODE=reboot\n"] {
+            assert_eq!(scheduled(odd), 0, "{odd:?}");
+        }
     }
 
     #[test]

@@ -203,8 +203,27 @@ pub struct Held {
     _file: Option<rustix::fd::OwnedFd>,
 }
 
+/// A link on the way to a path that somebody else than root made or could exchange: root would read and
+/// write wherever that user wants, so it is not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is a link that push does not follow: {why}", link.display())]
+pub struct Misled {
+    /// The link.
+    pub link: PathBuf,
+    /// Who decides where it leads.
+    pub why: String,
+}
+
+impl Misled {
+    /// What an error of the disk says about such a link, if it is about one.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
 /// The disk. Every call is one step that a crash can come before or after. Every error names the path
-/// and what was attempted.
+/// and what was attempted. On the way to a path no link is followed that others than root could have
+/// put there; the error then is a [`Misled`].
 pub trait Disk {
     /// Reads a whole file of at most `bytes_max` bytes; following links.
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;

@@ -1,14 +1,18 @@
 //! Any call fails, tools refuse, the disk is full or read-only from any call on, clocks jump: without a
 //! cut, and with the truth told at once.
 
+use std::path::Path;
+
 use push_wire::journal::State;
 
 use super::counts::shown;
 use super::scenario::{Slices, failing, scenarios, update, update_to};
 use super::{CALLS_MAX, Effort, Scenario, layout};
+use crate::machine::simulated::Simulated;
 use crate::machine::simulated::pending::Survives;
 use crate::machine::simulated::random::Random;
 use crate::machine::simulated::trouble::{Fault, Trouble};
+use crate::machine::{self, Access, Disk as _};
 use crate::recover::recover;
 
 /// How many calls a transaction makes when nothing goes wrong.
@@ -148,5 +152,31 @@ fn a_host_that_was_suspended_past_the_deadline_takes_back_and_never_hangs() {
     for call in until_switched..until_switched + 200 {
         let verdict = is_true_and_settles(&scenario, &[Trouble::from(Fault::Suspended, call)]);
         assert!(matches!(verdict, Ok(State::TakenBack(_))), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_file_that_could_not_be_replaced_stays_as_it_was_and_keeps_no_full_disk_full() {
+    let path = Path::new("/var/file");
+    let mut calm = Simulated::default();
+    machine::replace(&mut calm, path, b"old", &Access::public_file()).unwrap();
+    let troubles: [fn(u64) -> Trouble; 2] = [
+        |call| Trouble::once(Fault::Fails, call),
+        |call| Trouble::from(Fault::Full, call),
+    ];
+    for trouble in troubles {
+        for call in 1..=6 {
+            let trouble = trouble(call);
+            let mut world = calm.clone().with(&[trouble]);
+            let replaced = machine::replace(&mut world, path, b"new", &Access::public_file());
+            world.repair();
+            let is_new = world.read(path, 9).unwrap() == b"new";
+            assert_eq!(is_new, replaced.is_ok(), "{trouble:?}");
+            assert_eq!(
+                world.list(Path::new("/var")).unwrap(),
+                ["file"],
+                "{trouble:?}"
+            );
+        }
     }
 }

@@ -178,6 +178,7 @@ fn slice(slices: Slices) -> (Slice, Contents) {
     for path in [
         "/etc/shared.conf".to_owned(),
         format!("/etc/only-{letter}.conf"),
+        format!("/etc/of-{letter}/deep/x.conf"),
     ] {
         slice.files.insert(path.parse().unwrap(), file(letter));
         contents.insert(format!("files{path}"), letter.into());

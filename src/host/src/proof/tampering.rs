@@ -433,3 +433,65 @@ fn a_hostile_name_in_the_folder_of_generations_is_no_generation() {
     let there = crate::store::generations(&world, &layout()).unwrap();
     assert_eq!(there, [GenerationId(1), GenerationId(2)].into());
 }
+
+/// A user's folder with a link in it that leads to root's.
+fn with_a_trap(world: &mut Simulated, owner: u32) {
+    let home = Path::new("/etc/of-b");
+    machine::folders(world, home, &Access::public_folder()).unwrap();
+    world
+        .folder(Path::new("/usr/target"), &Access::public_folder())
+        .unwrap();
+    world
+        .link(Path::new("/usr/target"), &home.join("deep"))
+        .unwrap();
+    world.disk.give(home, (owner, 0o755));
+    world.disk.sync_everything();
+}
+
+#[test]
+fn no_link_of_a_users_is_followed_to_place_a_file_and_roots_own_is() {
+    let target = Path::new("/usr/target/x.conf");
+    let mut scenario = update();
+    with_a_trap(&mut scenario.world, 1000);
+    let mut world = scenario.world.clone();
+    let state = scenario.transact(&mut world).unwrap();
+    assert!(
+        matches!(&state, State::TakenBack(cause) if cause.to_string().contains("/etc/of-b/deep")),
+        "{state:?}"
+    );
+    assert!(world.disk.stat(target).unwrap().is_none());
+    let mut scenario = update();
+    with_a_trap(&mut scenario.world, 0);
+    let mut world = scenario.world.clone();
+    assert_eq!(scenario.transact(&mut world).unwrap(), State::Committed);
+    assert!(world.disk.stat(target).unwrap().is_some());
+}
+
+/// It would be easy to keep a host from going back.
+#[test]
+fn a_user_who_leads_a_place_elsewhere_keeps_no_host_from_taking_back_or_booting() {
+    for id in [1, 2] {
+        let letter = if id == 1 { "a" } else { "b" };
+        let (deep, aside) = (
+            layout().at(&format!("/etc/of-{letter}/deep")),
+            layout().at(&format!("/etc/of-{letter}/aside")),
+        );
+        let (scenario, mut world) = in_probation();
+        world.rename(&deep, &aside).unwrap();
+        world.link(Path::new("/usr"), &deep).unwrap();
+        world.disk.give(deep.parent().unwrap(), (1000, 0o755));
+        world.disk.sync_everything();
+        world.power_on(Survives::Everything);
+        let state = recover(&mut world, &layout()).unwrap();
+        assert!(
+            matches!(state, Some(State::TakenBack(_))),
+            "{id}: {state:?}"
+        );
+        world.finish_boot();
+        let current = world.disk.read_link(&layout().current()).unwrap();
+        assert_eq!(current, Some("generations/1".into()));
+        assert!(world.services.table.is_some());
+        assert!(world.disk.stat(Path::new("/usr/x.conf")).unwrap().is_none());
+        let _ = scenario;
+    }
+}

@@ -24,6 +24,8 @@ const LIST_WITHIN: Duration = Duration::from_secs(10);
 pub trait Outside: Checks {
     /// What this host is.
     fn facts(&self) -> Facts;
+    /// When a scheduled shutdown comes, seconds since 1970; asked again right before a switch.
+    fn shutdown_at_unix_s(&self) -> Option<u64>;
     /// What this program is.
     fn program(&self) -> push_wire::facts::Program;
     /// Whether the kernel has push's firewall.
@@ -58,6 +60,10 @@ impl Checks for OnHost {
 impl Outside for OnHost {
     fn facts(&self) -> Facts {
         facts::gather()
+    }
+
+    fn shutdown_at_unix_s(&self) -> Option<u64> {
+        facts::shutdown_at()
     }
 
     fn program(&self) -> push_wire::facts::Program {

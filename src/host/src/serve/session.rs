@@ -386,6 +386,13 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             );
             return Err(protocol(&why));
         }
+        let now = Facts {
+            clock_unix_s: self.machine.unix_s(),
+            shutdown_at_unix_s: self.outside.shutdown_at_unix_s(),
+            ..self.facts.clone()
+        };
+        let confirm_s = switch.confirm_within_ms.unwrap_or(0).div_ceil(1000);
+        stage::stays_up(&now, staged.prepared.to.health_s().max(confirm_s))?;
         let transaction = switch.transaction.clone();
         if journal::read(self.machine, self.layout)?.knows(&transaction) {
             return Err(protocol(

@@ -15,6 +15,7 @@
 //! | `texts` | units, sites, files and sealed secrets: from where, to where |
 //! | `trees` | the listings of releases that are whole |
 //! | `release` | builds a release |
+//! | `intact` | whether a release that is here is still what was built |
 //! | `generation` | writes a generation |
 //! | `constant` | what stays the same whatever is declared |
 //!
@@ -24,6 +25,7 @@
 mod compose;
 pub mod constant;
 mod generation;
+mod intact;
 mod occupied;
 mod preflight;
 mod release;
@@ -32,7 +34,7 @@ pub mod texts;
 pub mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use push_wire::digest::Digest;
 use push_wire::facts::Facts;
@@ -44,11 +46,12 @@ use push_wire::tree::{Entry, Tree};
 
 use crate::journal::{self, Journal};
 use crate::layout::Layout;
-use crate::machine::{Machine, Tool};
+use crate::machine::{Machine, Misled, Tool};
 use crate::spool::{self, Expected, Role};
 use crate::store;
 use compose::Wanted;
 use preflight::Load;
+pub use preflight::stays_up;
 use texts::Held;
 
 /// Why nothing was staged.
@@ -72,17 +75,34 @@ pub enum Error {
 }
 
 impl Error {
+    fn misled(&self) -> Option<&Misled> {
+        match self {
+            Self::Disk(error)
+            | Self::Store(store::StoreError::Disk(error))
+            | Self::Release(release::ReleaseError::Disk(error)) => Misled::of(error),
+            Self::Refused(_) | Self::Store(_) | Self::Journal(_) | Self::Release(_) => None,
+        }
+    }
+
     fn refused(refusal: Refusal) -> Self {
         Self::Refused(Box::new(refusal))
     }
 
     /// What the operator is told.
     pub fn into_refusal(self) -> Refusal {
+        if let Some(Misled { link, why }) = self.misled() {
+            let (path, why) = (link.display().to_string(), format!("is a link, and {why}"));
+            return Refusal::Unsafe { path, why };
+        }
         match self {
             Self::Refused(refusal) => *refusal,
             Self::Release(release::ReleaseError::Corrupt { path }) => {
                 Refusal::Corrupt { what: path }
             }
+            Self::Release(release::ReleaseError::Unsafe { path, why }) => Refusal::Unsafe {
+                path,
+                why: why.to_owned(),
+            },
             other => Refusal::Host {
                 why: other.to_string(),
             },
@@ -138,8 +158,13 @@ pub struct Prepared {
     pub missing: BTreeMap<Digest, Expected>,
     trees: BTreeMap<Digest, Tree>,
     build: BTreeSet<AppName>,
+    /// Those of which there is a release that is not as it was built.
+    damaged: BTreeSet<AppName>,
+    /// Files of releases that are here and have been read again.
+    sources: BTreeMap<(Digest, Role), PathBuf>,
     held: Held,
     journal: Journal,
+    warnings: Vec<String>,
 }
 
 /// The tools that look at a staged generation.
@@ -155,7 +180,7 @@ pub fn prepare<M: Machine>(
     facts: &Facts,
     asked: Asked,
 ) -> Result<Prepared, Error> {
-    preflight::stays_up(facts)?;
+    preflight::stays_up(facts, 0)?;
     let journal = journal::read(machine, layout)?;
     let from = store::current_manifest(machine, layout)?;
     let highest = store::highest(machine, layout, &journal)?;
@@ -169,7 +194,9 @@ pub fn prepare<M: Machine>(
         }
     };
     let (project, provenance) = (wanted.project.clone(), wanted.provenance.clone());
+    let restores = wanted.restores;
     let to = compose::compose(&from, highest, wanted, &facts.ssh_ports)?;
+    preflight::stays_up(facts, to.health_s())?;
     if let Some((_, slice)) = to.all().find(|(name, _)| **name == project) {
         preflight::tools(facts, slice)?;
     }
@@ -179,12 +206,30 @@ pub fn prepare<M: Machine>(
     if !taken.is_empty() {
         return Err(Refusal::Occupied(taken).into());
     }
+    preflight::writable(machine, layout)?;
     let Parts {
-        trees, mut held, ..
+        mut trees,
+        mut held,
+        ..
     } = parts;
     held.add_all(machine, layout)?;
-    let build = to_build(machine, layout, &to, &trees)?;
+    let mut build = to_build(machine, layout, &to, &trees)?;
+    let found = intact::judge(machine, layout, (&from, &to), &build)?;
+    if let (Some(_), Some((_, damage))) = (restores, found.damaged.first_key_value()) {
+        // A laptop that asks to go back has no contents to send.
+        let what = damage.shown();
+        return Err(Refusal::Corrupt { what }.into());
+    }
+    let damaged: BTreeSet<AppName> = found.damaged.keys().cloned().collect();
+    for (name, damage) in found.damaged {
+        trees.insert(damage.tree.digest(), damage.tree);
+        build.insert(name);
+    }
     spool::visit(machine, layout)?;
+    let mut warnings = found.warnings;
+    if facts.reboot_required {
+        warnings.push("this host waits for a reboot (/run/reboot-required)".to_owned());
+    }
     let mut prepared = Prepared {
         from,
         to,
@@ -193,10 +238,13 @@ pub fn prepare<M: Machine>(
         missing: BTreeMap::new(),
         trees,
         build,
+        damaged,
+        sources: BTreeMap::new(),
         held,
         journal,
+        warnings,
     };
-    prepared.missing = prepared.look_for_missing(machine, layout)?;
+    prepared.look_for_missing(machine, layout)?;
     preflight::room(&facts.room, &prepared.loads())?;
     Ok(prepared)
 }
@@ -276,7 +324,17 @@ impl Prepared {
             let app: &App = apps.get(name)?;
             let tree = self.trees.get(&app.tree)?;
             let name = self.to.apps().into_keys().find(|known| *known == name)?;
-            Some(release::Wanted { name, app, tree })
+            let over = if self.damaged.contains(name) {
+                release::Over::Damaged
+            } else {
+                release::Over::Nothing
+            };
+            Some(release::Wanted {
+                name,
+                app,
+                tree,
+                over,
+            })
         })
     }
 
@@ -301,26 +359,29 @@ impl Prepared {
         files
     }
 
+    /// Finds out which files are in releases that are here, and which must come.
     fn look_for_missing<M: Machine>(
-        &self,
+        &mut self,
         machine: &mut M,
         layout: &Layout,
-    ) -> Result<BTreeMap<Digest, Expected>, Error> {
+    ) -> Result<(), Error> {
         let files = self.files();
-        let sources = trees::sources(machine, layout, &files.keys().copied().collect())?;
-        let mut missing: BTreeMap<Digest, Expected> = BTreeMap::new();
+        self.sources = trees::sources(machine, layout, &files.keys().copied().collect())?;
         for ((digest, role), (size, path)) in files {
             let key = (digest, role);
-            if sources.contains_key(&key) || spool::verified_blob(machine, layout, key)?.is_some() {
+            if self.sources.contains_key(&key)
+                || spool::verified_blob(machine, layout, key)?.is_some()
+            {
                 continue;
             }
             let roles = BTreeSet::new();
-            let entry = missing
+            let entry = self
+                .missing
                 .entry(digest)
                 .or_insert(Expected { size, path, roles });
             entry.roles.insert(role);
         }
-        Ok(missing)
+        Ok(())
     }
 
     /// What this push brings, by folder: the pack and its files to the spool, which then get a second
@@ -398,11 +459,9 @@ impl Prepared {
         checks: &mut impl Checks,
     ) -> Result<(GenerationId, Vec<String>), Error> {
         self.users(machine)?;
-        let wanted = self.files().into_keys().collect();
-        let sources = trees::sources(machine, layout, &wanted)?;
         for wanted in self.releases() {
             trees::tidy(machine, layout, wanted.name)?;
-            release::build(machine, layout, &wanted, &sources)?;
+            release::build(machine, layout, &wanted, &self.sources)?;
         }
         for (name, app) in self.to.apps() {
             release::shared(machine, layout, (name, app))?;
@@ -417,7 +476,7 @@ impl Prepared {
         }
         constant::ensure(machine, layout, to)?;
         match checks.check(&self.from, to) {
-            Ok(warnings) => Ok((to.generation, warnings)),
+            Ok(warnings) => Ok((to.generation, [self.warnings.clone(), warnings].concat())),
             Err(refusal) => {
                 generation::remove(machine, layout, to.generation)?;
                 Err(refusal.into())

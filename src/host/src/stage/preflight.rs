@@ -1,11 +1,23 @@
-//! What a host must have before a byte is uploaded: tools, what programs need, room. Pure.
+//! What a host must have before a byte is uploaded: tools, what programs need, room, disks that can be
+//! written, and time. All but the try of the disks is pure.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
 use push_wire::facts::{Facts, Needs, Room};
 use push_wire::manifest::{Manifest, Slice};
 use push_wire::message::Refusal;
 use push_wire::name::AppName;
+
+use crate::layout::Layout;
+use crate::machine::{self, Access, Disk};
+
+/// The earliest systemd that can run a transaction: `Type=exec` came with it (systemd.service(5)).
+const SYSTEMD_MIN: u32 = 240;
+
+/// The name of the file by which a disk is tried.
+const PROBE: &str = ".push-probe";
 
 /// What stays free on every file system, in bytes: enough for the host to log, for the journal, and
 /// for the apps to notice.
@@ -31,6 +43,12 @@ pub fn tools(facts: &Facts, slice: &Slice) -> Result<(), Refusal> {
             needed_for,
         })
     };
+    if facts.systemd.is_none_or(|found| found < SYSTEMD_MIN) {
+        return missing(
+            &format!("systemd {SYSTEMD_MIN} or later"),
+            "every switch".to_owned(),
+        );
+    }
     if let (None, Some(app)) = (&facts.nginx, slice.sites.keys().next())
         && !slice.groundwork.brings("nginx")
     {
@@ -137,13 +155,27 @@ pub fn room(
     Ok(())
 }
 
-/// Refuses a host that is about to go down: a switch should not race a shutdown.
-pub fn stays_up(facts: &Facts) -> Result<(), Refusal> {
-    if facts.shutdown_scheduled {
-        return Err(Refusal::Host {
-            why: "a shutdown is scheduled; cancel it with `shutdown -c`, or push afterwards"
-                .to_owned(),
-        });
+/// Refuses a host that goes down before a push has surely ended: a switch should not race a shutdown.
+/// Asked before anything is staged, and again before the switch, which may come much later.
+pub fn stays_up(facts: &Facts, health_s: u64) -> Result<(), Refusal> {
+    match facts.goes_down_soon(health_s) {
+        Some(at_unix_s) => Err(Refusal::GoesDown { at_unix_s }),
+        None => Ok(()),
+    }
+}
+
+/// Tries on every file system that is written to what a switch will do there: a new file, its sync, a
+/// rename, the sync of its folder. A disk that fails is better found out while nothing has begun.
+pub fn writable<M: Disk>(machine: &mut M, layout: &Layout) -> io::Result<()> {
+    for folder in [layout.push(), layout.apps(), layout.state(), layout.run()] {
+        let mut there = folder.as_path();
+        while machine.stat(there)?.is_none() {
+            there = there.parent().unwrap_or(Path::new("/"));
+        }
+        let probe = there.join(PROBE);
+        machine::replace(machine, &probe, b"push", &Access::private_file())?;
+        machine.sync(there)?;
+        machine.remove(&probe)?;
     }
     Ok(())
 }
@@ -209,7 +241,7 @@ pub(crate) mod tests {
             ssh_ports: [22].into(),
             boot_id: "b".into(),
             clock_unix_s: 0,
-            shutdown_scheduled: false,
+            shutdown_at_unix_s: None,
             reboot_required: false,
         }
     }
@@ -317,14 +349,34 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_host_that_is_about_to_go_down_is_left_alone() {
-        assert!(stays_up(&facts()).is_ok());
-        let going = Facts {
-            shutdown_scheduled: true,
+    fn a_host_that_goes_down_before_a_push_would_end_is_left_alone_and_no_other() {
+        let at = |at| Facts {
+            clock_unix_s: 1_000_000,
+            shutdown_at_unix_s: at,
             ..facts()
         };
-        assert!(
-            matches!(stays_up(&going), Err(Refusal::Host { why }) if why.contains("shutdown -c"))
-        );
+        assert!(stays_up(&at(None), 0).is_ok());
+        assert!(stays_up(&at(Some(1_000_000 + 16 * 60)), 0).is_ok());
+        for (soon, health_s) in [
+            (0, 0),
+            (999_999, 0),
+            (1_000_060, 0),
+            (1_000_000 + 16 * 60, 120),
+        ] {
+            let refused = stays_up(&at(Some(soon)), health_s);
+            assert_eq!(refused, Err(Refusal::GoesDown { at_unix_s: soon }));
+        }
+    }
+
+    #[test]
+    fn a_systemd_that_cannot_run_a_switch_is_named() {
+        for found in [None, Some(239)] {
+            let old = Facts {
+                systemd: found,
+                ..facts()
+            };
+            let refused = tools(&old, &Slice::default());
+            assert!(matches!(refused, Err(Refusal::Tool { tool, .. }) if tool.contains("240")));
+        }
     }
 }

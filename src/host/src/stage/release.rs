@@ -15,8 +15,8 @@ use push_wire::path::TreePath;
 use push_wire::tree::{Entry, Tree};
 
 use super::trees;
-use crate::layout::Layout;
-use crate::machine::{self, Access, Disk, Node};
+use crate::layout::{Layout, TRASH};
+use crate::machine::{self, Access, Disk, Node, World};
 use crate::spool::{self, Role};
 
 /// The bits of a mode by which others than the owner may write.
@@ -62,17 +62,28 @@ pub struct Wanted<'a> {
     pub app: &'a App,
     /// What is in it.
     pub tree: &'a Tree,
+    /// What it takes the place of.
+    pub over: Over,
+}
+
+/// What a release takes the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Nothing.
+    Nothing,
+    /// The same release, not as it was built.
+    Damaged,
 }
 
 /// Builds a release out of files that are here already and blobs of the spool.
-pub fn build<M: Disk>(
+pub fn build<M: Disk + World>(
     machine: &mut M,
     layout: &Layout,
     wanted: &Wanted<'_>,
     sources: &BTreeMap<(Digest, Role), PathBuf>,
 ) -> Result<(), ReleaseError> {
     let release = layout.release(wanted.name, &wanted.app.release);
-    if machine.stat(&release)?.is_some() {
+    if wanted.over == Over::Nothing && machine.stat(&release)?.is_some() {
         // A whole release with this tree was found by the caller, so this is something else.
         return Err(ReleaseError::Taken {
             path: release.display().to_string(),
@@ -94,9 +105,11 @@ pub fn build<M: Disk>(
         (wanted.name, &wanted.app.release),
         wanted.tree,
     )?;
+    if wanted.over == Over::Damaged {
+        set_aside(machine, layout, wanted)?;
+    }
     machine.rename(&part, &release)?;
-    machine.sync(&releases)?;
-    Ok(())
+    Ok(machine.sync(&releases)?)
 }
 
 /// The folders of an app, each looked at before anything is put into it.
@@ -222,7 +235,7 @@ fn fill<M: Disk>(
 
 /// Whether a path of the release gives way to a shared folder: what a build left there by accident
 /// is not what the app shall see.
-fn is_shared(app: &App, path: &TreePath) -> bool {
+pub(super) fn is_shared(app: &App, path: &TreePath) -> bool {
     app.shared
         .iter()
         .any(|shared| path.as_path().starts_with(shared.as_path()))
@@ -232,11 +245,10 @@ fn is_shared(app: &App, path: &TreePath) -> bool {
 /// can be looked at from anywhere.
 fn shared_link<M: Disk>(machine: &mut M, part: &Path, path: &TreePath) -> Result<(), ReleaseError> {
     let mut folder = part.to_owned();
-    let mut target = PathBuf::from("../../shared");
+    let target = up_to_shared(path.as_path());
     let components: Vec<&str> = path.components().collect();
     for component in &components[..components.len() - 1] {
         folder.push(component);
-        target = Path::new("..").join(target);
         match machine.stat(&folder)? {
             None => machine.folder(&folder, &Access::public_folder())?,
             Some(stat) if stat.node == Node::Folder => {}
@@ -248,6 +260,34 @@ fn shared_link<M: Disk>(machine: &mut M, part: &Path, path: &TreePath) -> Result
         }
     }
     Ok(machine.link(&target.join(path.as_path()), &part.join(path.as_path()))?)
+}
+
+/// The way from a path of a release up to the app's shared folders.
+pub(super) fn up_to_shared(path: &Path) -> PathBuf {
+    let ups = path.components().skip(1).map(|_| "..");
+    ups.collect::<PathBuf>().join("../../shared")
+}
+
+/// Takes a release that is not as it was built out of the way. It is not in effect; one that a process
+/// runs from all the same stays, and is told.
+fn set_aside<M: Disk + World>(
+    machine: &mut M,
+    layout: &Layout,
+    wanted: &Wanted<'_>,
+) -> Result<(), ReleaseError> {
+    let (id, folder) = (&wanted.app.release, layout.releases(wanted.name));
+    let (release, trash) = (
+        folder.join(id.as_str()),
+        folder.join(format!("{TRASH}{id}")),
+    );
+    if !machine.in_use(&release)?.is_empty() {
+        let path = release.display().to_string();
+        return Err(ReleaseError::Corrupt { path });
+    }
+    machine.remove_folder(&trash)?;
+    machine.rename(&release, &trash)?;
+    machine.sync(&folder)?;
+    Ok(machine.remove_folder(&trash)?)
 }
 
 /// A second name for a file that is here, or a copy where the file system does not allow one.

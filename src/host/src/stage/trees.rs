@@ -15,7 +15,7 @@ use push_wire::tree::{Entry, Tree};
 
 use crate::layout::Layout;
 use crate::machine::{self, Access, Disk, Node, TEXT_BYTES_MAX};
-use crate::spool::Role;
+use crate::spool::{self, Role};
 
 /// What the name of a listing ends in. A release's id is shorter than any such name.
 const SUFFIX: &str = ".json";
@@ -113,8 +113,8 @@ pub fn tidy<M: Disk>(machine: &mut M, layout: &Layout, app: &AppName) -> io::Res
     Ok(())
 }
 
-/// Files of whole releases with one of the wanted contents, by content and mode. One listing is held
-/// in memory at a time.
+/// Files of whole releases with one of the wanted contents, by content and mode; each has been read again
+/// and found right. One listing is held in memory at a time.
 pub fn sources<M: Disk>(
     machine: &M,
     layout: &Layout,
@@ -144,7 +144,9 @@ pub fn sources<M: Disk>(
                     continue;
                 }
                 let path = release.join(path.as_path());
-                if is_intact(machine, &path, *size, key.1)? {
+                if is_intact(machine, &path, *size, key.1)?
+                    && spool::hash(machine, &path)?.finish() == key.0
+                {
                     found.insert(key, path);
                 }
             }
@@ -154,7 +156,12 @@ pub fn sources<M: Disk>(
 }
 
 /// Whether a file of a release still is what the listing says, as far as a look can tell.
-fn is_intact<M: Disk>(machine: &M, path: &Path, size: u64, role: Role) -> io::Result<bool> {
+pub(super) fn is_intact<M: Disk>(
+    machine: &M,
+    path: &Path,
+    size: u64,
+    role: Role,
+) -> io::Result<bool> {
     let stat = machine.stat(path)?;
     Ok(stat.is_some_and(|stat| {
         stat.node == Node::File && stat.bytes == size && stat.uid == 0 && stat.mode == role.mode()

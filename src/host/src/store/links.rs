@@ -16,7 +16,7 @@ use push_wire::path::HostPath;
 
 use super::StoreError;
 use crate::layout::Layout;
-use crate::machine::{self, Access, Disk, Node, TEXT_BYTES_MAX};
+use crate::machine::{self, Access, Disk, Misled, Node, TEXT_BYTES_MAX};
 
 /// One live link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,17 +122,25 @@ pub fn occupied<M: Disk>(
 }
 
 /// Makes the links of a generation that are missing, and gives a second name to what will be
-/// adopted. Durable when it returns; nothing live changes by it. Returns
-/// whether a link was missing.
+/// adopted. Durable when it returns; nothing live changes by it. Refuses where something is in the way.
 pub fn lay<M: Disk>(
     machine: &mut M,
     layout: &Layout,
     manifest: &Manifest,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     let foreign = occupied(machine, layout, manifest)?;
     if !foreign.is_empty() {
         return Err(StoreError::Occupied(foreign));
     }
+    lay_where_free(machine, layout, manifest).map(drop)
+}
+
+/// The same, and what is in the way stays there. Returns whether a link was missing.
+pub fn lay_where_free<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<bool, StoreError> {
     // An original of an earlier transaction must not be taken for one of this.
     let mut changed = forget_hidden(machine, links(layout, manifest).keys())?;
     let mut made = false;
@@ -140,7 +148,9 @@ pub fn lay<M: Disk>(
         match found(machine, &place, &link)? {
             Found::Nothing => {
                 if let Some(folder) = place.parent() {
-                    machine::folders(machine, folder, &Access::public_folder())?;
+                    if machine.stat(folder)?.is_none() {
+                        machine::folders(machine, folder, &Access::public_folder())?;
+                    }
                     changed.insert(folder.to_owned());
                 }
                 machine.link(&link.target, &place)?;
@@ -203,18 +213,9 @@ pub fn restore<M: Disk>(
     (gone, kept): (&Manifest, &Manifest),
 ) -> Result<(), StoreError> {
     let kept = links(layout, kept);
-    let mut changed = BTreeSet::new();
-    for (place, link) in links(layout, gone) {
-        if kept.contains_key(&place) {
-            continue;
-        }
-        let original = Layout::original(&place);
-        if machine.stat(&original)?.is_some() && found(machine, &place, &link)? == Found::Ours {
-            machine.rename(&original, &place)?;
-            changed.extend(place.parent().map(Path::to_owned));
-        }
-    }
-    sync(machine, &changed)
+    let mut gone = links(layout, gone);
+    gone.retain(|place, _| !kept.contains_key(place));
+    unhide(machine, &gone, (Layout::original, Found::Ours))
 }
 
 /// Takes the links to files that only `gone` has out of the way; right after the switch to `kept`.
@@ -253,11 +254,21 @@ pub fn bring_back<M: Disk>(
     layout: &Layout,
     manifest: &Manifest,
 ) -> Result<(), StoreError> {
+    let links = links(layout, manifest);
+    unhide(machine, &links, (Layout::withdrawn, Found::Nothing))
+}
+
+/// Renames what waits under a hidden name to its place, where it belongs over what is found there.
+fn unhide<M: Disk>(
+    machine: &mut M,
+    links: &BTreeMap<PathBuf, Link>,
+    (hidden, over): (fn(&Path) -> PathBuf, Found),
+) -> Result<(), StoreError> {
     let mut changed = BTreeSet::new();
-    for (place, link) in links(layout, manifest) {
-        let withdrawn = Layout::withdrawn(&place);
-        if machine.stat(&withdrawn)?.is_some() && found(machine, &place, &link)? == Found::Nothing {
-            machine.rename(&withdrawn, &place)?;
+    for (place, link) in links {
+        let hidden = hidden(place);
+        if is_there(machine, &hidden)? && found(machine, place, link)? == over {
+            machine.rename(&hidden, place)?;
             changed.extend(place.parent().map(Path::to_owned));
         }
     }
@@ -297,7 +308,7 @@ fn forget_hidden<'a, M: Disk>(
             machine::beside(place),
         ];
         for hidden in hidden {
-            if machine.stat(&hidden)?.is_some() {
+            if is_there(machine, &hidden)? {
                 machine.remove(&hidden)?;
                 changed.extend(place.parent().map(Path::to_owned));
             }
@@ -307,13 +318,40 @@ fn forget_hidden<'a, M: Disk>(
 }
 
 fn found<M: Disk>(machine: &M, place: &Path, link: &Link) -> Result<Found, StoreError> {
-    let Some(stat) = machine.stat(place)? else {
-        return Ok(Found::Nothing);
+    let stat = match machine.stat(place) {
+        // A user led the way there elsewhere: whatever is there, it is none of push's.
+        Err(error) if Misled::of(&error).is_some() => return Ok(Found::Foreign),
+        other => other?,
+    };
+    let Some(stat) = stat else {
+        return if is_barred(machine, place)? {
+            Ok(Found::Foreign)
+        } else {
+            Ok(Found::Nothing)
+        };
     };
     match stat.node {
         Node::Link if machine.read_link(place)?.as_ref() == Some(&link.target) => Ok(Found::Ours),
         Node::File if is_identical(machine, place, link)? => Ok(Found::Identical),
         Node::File | Node::Folder | Node::Link | Node::Other => Ok(Found::Foreign),
+    }
+}
+
+/// Whether something else than a folder stands on the way to a place.
+fn is_barred<M: Disk>(machine: &M, place: &Path) -> io::Result<bool> {
+    for folder in place.ancestors().skip(1) {
+        if let Some(stat) = machine.stat(folder)? {
+            return Ok(matches!(stat.node, Node::File | Node::Other));
+        }
+    }
+    Ok(false)
+}
+
+/// Whether something of push's can be at a path: past a link that misleads, nothing is.
+fn is_there<M: Disk>(machine: &M, path: &Path) -> io::Result<bool> {
+    match machine.stat(path) {
+        Err(error) if Misled::of(&error).is_some() => Ok(false),
+        other => Ok(other?.is_some()),
     }
 }
 

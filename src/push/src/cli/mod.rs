@@ -107,6 +107,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     };
     let report = Report::of_process(cli.common.form(), cli.common.verbosity());
     trace::install(&report);
+    runtime::leave_no_core_dump();
     std::panic::set_hook(Box::new(|panic| own_fault(&panic.to_string())));
     // Whatever a host was doing then, it settles alone, and nobody here knows how.
     let performed = std::panic::catch_unwind(AssertUnwindSafe(|| perform(&cli, &report)));

@@ -3,7 +3,9 @@
 
 use std::future::Future;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -13,6 +15,23 @@ use crate::rollout::{Interrupt, InterruptHandle};
 
 /// Threads that move bytes; what blocks has threads of its own.
 const WORKERS: usize = 4;
+
+/// Opened secrets are in this process's memory for moments: no core dump of it may reach a disk, neither
+/// a file of its own nor by way of the system's collector. Children that are built with it keep theirs
+/// small as well; they may raise the limit again.
+pub fn leave_no_core_dump() {
+    let limit = getrlimit(Resource::Core);
+    let none = Rlimit {
+        current: Some(0),
+        ..limit
+    };
+    // Both only give something up, which is always allowed: setrlimit(2), PR_SET_DUMPABLE of prctl(2).
+    let guarded = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .and_then(|()| setrlimit(Resource::Core, none));
+    if let Err(error) = guarded {
+        tracing::warn!("core dumps of this process stay possible: {error}");
+    }
+}
 
 /// Runs `work` to its end. Ctrl-C and SIGTERM reach it as its interrupt.
 pub fn run<T, F: Future<Output = Result<T, Stop>>>(

@@ -234,7 +234,7 @@ pub fn hello() -> Hello {
             ssh_ports: [22].into(),
             boot_id: "boot".into(),
             clock_unix_s: 0,
-            shutdown_scheduled: false,
+            shutdown_at_unix_s: None,
             reboot_required: false,
         },
         manifest: Manifest::empty(),

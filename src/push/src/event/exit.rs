@@ -148,8 +148,10 @@ fn of_refusal(refusal: &Refusal) -> ExitCode {
         | Refusal::Groundwork { .. }
         | Refusal::Corrupt { .. } => ExitCode::NotStarted,
         Refusal::Stale { .. }
+        | Refusal::GoesDown { .. }
         | Refusal::Claimed(_)
         | Refusal::Occupied(_)
+        | Refusal::Unsafe { .. }
         | Refusal::Room { .. }
         | Refusal::Needs { .. }
         | Refusal::Tool { .. }

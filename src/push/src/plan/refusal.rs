@@ -101,7 +101,7 @@ pub enum Refusal {
         free: u64,
     },
     /// The host goes down soon.
-    #[error("a shutdown or reboot of this host is scheduled")]
+    #[error("a shutdown or reboot of this host is scheduled, and comes too soon for a push")]
     Shutdown,
 }
 
@@ -155,7 +155,7 @@ pub(super) fn refusals(hello: &Hello, desired: &Desired) -> Vec<Refusal> {
     all.extend(claims.into_iter().map(Refusal::Claimed));
     tools(facts, desired, &mut all);
     room(hello, desired, &mut all);
-    if facts.shutdown_scheduled {
+    if facts.goes_down_soon(0).is_some() {
         all.push(Refusal::Shutdown);
     }
     all

@@ -258,7 +258,7 @@ fn what_a_host_lacks_is_known_before_anything_is_sent() {
     facts.nginx = None;
     facts.nft = false;
     facts.systemd = Some(245);
-    facts.shutdown_scheduled = true;
+    facts.shutdown_at_unix_s = Some(60);
     facts.room.values_mut().for_each(|room| {
         room.bytes = 1000;
         room.inodes = 1;

@@ -12,6 +12,9 @@ use crate::event::Whose;
 /// How many generations a message lists.
 const GENERATIONS_MAX: usize = 20;
 
+/// What to do about a path that somebody else decides on.
+const GIVE_IT_TO_ROOT: &str = "give it to root there (`chown root:root`, `chmod go-w`), or declare another path; then push again";
+
 /// A refusal in words.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Words {
@@ -47,6 +50,7 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
         Refusal::Stale { .. } => {
             Words::new(cause, format!("`push plan {at}` shows what is there now"))
         }
+        Refusal::GoesDown { at_unix_s } => goes_down(cause, *at_unix_s),
         Refusal::Locked(holder) => locked(holder, Whose::Others, at),
         Refusal::Claimed(claims) => Words::new(
             cause,
@@ -61,6 +65,7 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             "in the way",
             foreign::last(paths.iter().map(HostPath::as_str)),
         ),
+        Refusal::Unsafe { .. } => Words::new(cause, GIVE_IT_TO_ROOT),
         Refusal::Room { .. } => Words::new(
             cause,
             "make room there, or lower `keep_releases`; then push again",
@@ -105,6 +110,11 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             format!("`push status {at}` shows what is in effect; nothing was changed"),
         ),
     }
+}
+
+fn goes_down(cause: String, at_unix_s: u64) -> Words {
+    let help = "wait for it, or cancel it there with `shutdown -c`; then push again";
+    Words::new(cause, help).with("scheduled for", vec![measure::utc(at_unix_s)])
 }
 
 /// The words for a host whose lock is held.
@@ -180,9 +190,16 @@ mod tests {
                 expected: GenerationId(4),
                 found: GenerationId(5),
             },
+            Refusal::GoesDown {
+                at_unix_s: 1_795_169_700,
+            },
             Refusal::Locked(holder),
             Refusal::Claimed(vec![claim]),
             Refusal::Occupied(vec!["/etc/nginx/conf.d/api.conf".parse().unwrap()]),
+            Refusal::Unsafe {
+                path: "/home/alice/x".into(),
+                why: "is a link, and user 1000 made it".into(),
+            },
             Refusal::Room {
                 folder: "/srv".into(),
                 why: "12 MiB needed, 3 MiB free".into(),
@@ -256,6 +273,9 @@ mod tests {
         it is at generation 5 now, the plan was made at 4: somebody pushed meanwhile
           []
           `push plan prod -l web1` shows what is there now
+        a shutdown or reboot of it is scheduled, too soon for a switch
+          [("scheduled for", ["2026-11-20 10:15:00Z"])]
+          wait for it, or cancel it there with `shutdown -c`; then push again
         x\x1b[31m is at it since 2026-11-20 10:15:00Z (switching)
           []
           `push status prod -l web1` shows when that has ended; then push again
@@ -265,6 +285,9 @@ mod tests {
         files are in the way that push did not put there, and they differ
           [("in the way", ["/etc/nginx/conf.d/api.conf"])]
           compare with `push diff prod -l web1`, move them away on the host, push again
+        push does not write below /home/alice/x: it is a link, and user 1000 made it
+          []
+          give it to root there (`chown root:root`, `chmod go-w`), or declare another path; then push again
         there is not enough room in /srv: 12 MiB needed, 3 MiB free
           []
           make room there, or lower `keep_releases`; then push again

@@ -28,7 +28,7 @@ pub async fn plan<I: Intent>(
     let seen = Arc::clone(&known);
     let planned = off_the_async_threads(move || intent.plan(&seen)).await;
     let mut proposal = planned.map_err(failed)?;
-    if proposal.change == Change::Something && known.hello.facts.shutdown_scheduled {
+    if proposal.change == Change::Something && known.hello.facts.goes_down_soon(0).is_some() {
         proposal
             .refused
             .get_or_insert_with(|| shutdown(&contact.host));
@@ -51,7 +51,7 @@ fn shutdown(host: &HostName) -> Obstacle {
     Obstacle {
         kind: ObstacleKind::Gate,
         code: "push::rollout::shutdown_scheduled".into(),
-        why: format!("a shutdown or reboot of {host} is scheduled"),
+        why: format!("a shutdown or reboot of {host} is scheduled, and comes too soon for a push"),
         help: format!("wait for it, or cancel it there with `shutdown -c`, then push {host} again"),
     }
 }

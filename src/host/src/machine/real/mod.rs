@@ -5,6 +5,7 @@
 //! | [`accounts`] | users and groups by number, without NSS, which a static program does not have |
 //! | `apt` | the work of apt and dpkg |
 //! | `disk` | the [`super::Disk`] of a host |
+//! | `walk` | finds the folder that a path is in, past nobody's links but root's |
 //! | [`process`] | runs a program within a limit of time and output |
 //! | `tool` | the command of each [`super::Tool`] |
 //! | `units` | what systemd says of units, and their log |
@@ -36,6 +37,7 @@ mod surroundings;
 mod tool;
 mod units;
 mod unseal;
+mod walk;
 
 /// The longest text read from `/proc` at once, in bytes.
 const PROC_BYTES_MAX: u64 = 16 << 20;
@@ -200,6 +202,92 @@ mod tests {
         assert_eq!(real.stat(&outside).unwrap().unwrap().bytes, 0);
         real.sync(folder.path()).unwrap();
         real.sync_all(folder.path()).unwrap();
+    }
+
+    /// A folder of a user's with a link to `target` in it.
+    fn trap(folder: &Path, target: &Path) -> PathBuf {
+        let home = folder.join("home");
+        std::fs::create_dir(&home).unwrap();
+        std::os::unix::fs::symlink(target, home.join("x")).unwrap();
+        std::os::unix::fs::lchown(&home, Some(1000), Some(1000)).unwrap();
+        home.join("x")
+    }
+
+    #[test]
+    fn no_call_follows_a_link_on_the_way_that_a_user_could_have_made() {
+        let Some((folder, mut real)) = scratch() else {
+            return;
+        };
+        let target = folder.path().join("target");
+        real.folder(&target, &Access::public_folder()).unwrap();
+        real.create(&target.join("old"), b"old", &Access::public_file())
+            .unwrap();
+        let link = trap(folder.path(), &target);
+        let (new, old) = (link.join("new"), link.join("old"));
+        let (access, from) = (Access::public_file(), folder.path().join("from"));
+        real.create(&from, b"", &access).unwrap();
+        for owner in [0, 1000] {
+            std::os::unix::fs::lchown(&link, Some(owner), Some(owner)).unwrap();
+            for refused in [
+                real.create(&new, b"x", &access),
+                real.append(&old, b"x"),
+                real.truncate(&old, 0),
+                real.sync(&old),
+                real.rename(&from, &new),
+                real.rename(&old, &from),
+                real.link(&target, &new),
+                real.hard_link(&from, &new),
+                real.folder(&new, &Access::public_folder()),
+                real.remove(&old),
+                real.remove_folder(&old),
+                real.stat(&old).map(drop),
+                real.read(&old, 9).map(drop),
+                real.read_link(&old).map(drop),
+                real.list(&new).map(drop),
+                crate::machine::folders(&mut real, &new.join("deep"), &Access::public_folder()),
+            ] {
+                let error = refused.unwrap_err();
+                let misled = crate::machine::Misled::of(&error).unwrap();
+                assert!(misled.why.contains("1000"), "{misled}");
+                assert_eq!(misled.link, link);
+            }
+        }
+        assert_eq!(real.list(&target).unwrap(), ["old"]);
+        assert_eq!(real.read(&target.join("old"), 9).unwrap(), b"old");
+    }
+
+    #[test]
+    fn roots_own_links_are_followed_and_real_folders_of_users_are_entered() {
+        let Some((folder, mut real)) = scratch() else {
+            return;
+        };
+        let target = folder.path().join("target");
+        real.folder(&target, &Access::public_folder()).unwrap();
+        // Relative and up, as `/var/run -> ../run`.
+        real.folder(&folder.path().join("var"), &Access::public_folder())
+            .unwrap();
+        let link = folder.path().join("var/link");
+        real.link(Path::new("../target"), &link).unwrap();
+        real.create(&link.join("new"), b"x", &Access::public_file())
+            .unwrap();
+        assert_eq!(real.list(&link).unwrap(), ["new"]);
+        assert_eq!(real.read(&target.join("new"), 9).unwrap(), b"x");
+        real.link(Path::new("new"), &target.join("end")).unwrap();
+        assert_eq!(real.read(&link.join("end"), 9).unwrap(), b"x");
+        real.link(Path::new("end/../end"), &target.join("loop"))
+            .unwrap();
+        assert!(real.read(&target.join("loop"), 9).is_err());
+        // A folder that all may write, as /tmp, is fine as long as it is sticky.
+        for (mode, is_followed) in [(0o1777, true), (0o777, false)] {
+            let open = folder.path().join("var");
+            std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(mode))
+                .unwrap();
+            assert_eq!(real.read(&link.join("new"), 9).is_ok(), is_followed);
+        }
+        std::os::unix::fs::lchown(&target, Some(1000), Some(1000)).unwrap();
+        real.link(Path::new("/etc/x"), &target.join("in")).unwrap();
+        real.remove_folder(&target).unwrap();
+        assert!(real.stat(&target).unwrap().is_none());
     }
 
     #[test]

@@ -91,9 +91,12 @@ pub(super) fn nearly_full(layout: &Layout) -> Vec<String> {
     found
 }
 
-/// The paths below `folder` that a process runs from, works in, has for its root or has mapped. A process that ends
-/// while it is looked at is not an error.
+/// The paths below `folder` that a process runs from, works in, has for its root, has mapped, or sees
+/// by a mount of its own. A process that ends while it is looked at is not an error.
 pub(super) fn in_use(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let own = mounts(Path::new("/proc/self"));
+    let mut namespaces: BTreeSet<PathBuf> =
+        fs::read_link("/proc/self/ns/mnt").into_iter().collect();
     let mut used = BTreeSet::new();
     for entry in fs::read_dir("/proc")? {
         let process = entry?.path();
@@ -112,9 +115,59 @@ pub(super) fn in_use(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
         );
         let maps = super::disk::read(&process.join("maps"), PROC_BYTES_MAX).unwrap_or_default();
         used.extend(String::from_utf8_lossy(&maps).lines().filter_map(mapped));
+        // In a mount namespace of its own a process has other names for the same folders.
+        let namespace = fs::read_link(process.join("ns/mnt")).ok();
+        if namespace.is_some_and(|namespace| namespaces.insert(namespace)) {
+            used.extend(
+                mounts(&process)
+                    .iter()
+                    .filter_map(|mount| here(&own, mount)),
+            );
+        }
     }
     used.retain(|path| path.starts_with(folder));
     Ok(used)
+}
+
+/// One line of `/proc/<pid>/mountinfo`. Source: proc(5).
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    device: String,
+    root: PathBuf,
+    point: PathBuf,
+}
+
+fn mounts(process: &Path) -> Vec<Mount> {
+    let text = super::disk::read(&process.join("mountinfo"), PROC_BYTES_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.lines().filter_map(mount).collect()
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 …`: ids, the device, what of its file system is mounted, and where.
+fn mount(line: &str) -> Option<Mount> {
+    let mut fields = line.split_whitespace().skip(2);
+    Some(Mount {
+        device: fields.next()?.to_owned(),
+        root: unescaped(fields.next()?),
+        point: unescaped(fields.next()?),
+    })
+}
+
+/// Blanks in paths are written as three octal digits.
+fn unescaped(field: &str) -> PathBuf {
+    let text = field
+        .replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\");
+    PathBuf::from(text)
+}
+
+/// Where this process sees what another one has mounted.
+fn here(own: &[Mount], other: &Mount) -> Option<PathBuf> {
+    own.iter()
+        .filter(|mount| mount.device == other.device)
+        .find_map(|mount| Some(mount.point.join(other.root.strip_prefix(&mount.root).ok()?)))
 }
 
 /// The sixth field of a line of `/proc/<pid>/maps`, which may hold blanks. Source: proc(5).
@@ -137,6 +190,23 @@ mod tests {
         let established = "   1: 0100007F:1F90 0100007F:0001 01 00000000:00000000";
         assert_eq!(listener(established), None);
         assert_eq!(listener("sl  local_address rem_address   st"), None);
+    }
+
+    #[test]
+    fn a_mount_of_another_process_is_found_where_this_one_sees_it() {
+        let own = [
+            "21 1 8:1 / / rw - ext4 /dev/sda1 rw",
+            "30 21 8:2 /sub/srv /srv rw shared:1 - btrfs /dev/sdb rw",
+        ];
+        let own: Vec<Mount> = own.iter().filter_map(|line| mount(line)).collect();
+        let seen = |line| here(&own, &mount(line).unwrap());
+        let of_root = seen("90 80 8:1 /srv/a\\040b/releases/r1 /app ro - ext4 /dev/sda1 rw");
+        assert_eq!(of_root, Some("/srv/a b/releases/r1".into()));
+        let of_other = seen("90 80 8:2 /sub/srv/api/releases/r1 / ro - btrfs /dev/sdb rw");
+        assert_eq!(of_other, Some("/srv/api/releases/r1".into()));
+        assert_eq!(seen("90 80 8:2 /other /x ro - btrfs /dev/sdb rw"), None);
+        assert_eq!(seen("90 80 0:7 / /tmp rw - tmpfs tmpfs rw"), None);
+        assert_eq!(mount("no mount"), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use super::pending::{Change, Pending, Survives, any_ways, apply, concerns, ordered_ways, survive};
-use crate::machine::{Node, Stat};
+use crate::machine::{Misled, Node, Stat};
 
 /// How many links are followed for one path.
 const LINKS_MAX: usize = 16;
@@ -314,6 +314,10 @@ impl MemoryDisk {
             };
             match &self.live[next].kind {
                 Kind::Link(target) if last == Last::Follow || rest.peek().is_some() => {
+                    if let Some(why) = self.misleads(at, next) {
+                        let link = walked.join(&name);
+                        return Err(Error::other(Misled { link, why }));
+                    }
                     let beyond: PathBuf = rest.collect();
                     let whole = walked.join(target).join(beyond);
                     return self.resolve(&whole, last, links - 1);
@@ -324,6 +328,17 @@ impl MemoryDisk {
             walked.push(name);
         }
         Ok(at)
+    }
+
+    /// Who else than root decides where a link leads, if anybody does.
+    fn misleads(&self, folder: Ino, link: Ino) -> Option<String> {
+        let (folder, link) = (&self.live[folder], &self.live[link]);
+        let is_open = folder.mode & 0o022 != 0 && folder.mode & 0o1000 == 0;
+        match (link.ids.0, folder.ids.0) {
+            (0, 0) => is_open.then(|| "others can write the folder that it is in".to_owned()),
+            (0, user) => Some(format!("user {user} owns the folder that it is in")),
+            (user, _) => Some(format!("user {user} made it")),
+        }
     }
 
     fn parent(&self, path: &Path) -> Result<(Ino, String)> {

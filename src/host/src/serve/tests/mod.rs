@@ -4,6 +4,7 @@ mod confirm;
 mod cuts;
 mod hostile;
 mod refusals;
+mod releases;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +62,10 @@ impl Checks for Played {
 impl Outside for Played {
     fn facts(&self) -> Facts {
         self.facts.clone()
+    }
+
+    fn shutdown_at_unix_s(&self) -> Option<u64> {
+        self.facts.shutdown_at_unix_s
     }
 
     fn program(&self) -> Program {

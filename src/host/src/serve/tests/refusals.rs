@@ -235,15 +235,30 @@ fn a_folder_that_others_can_write_is_not_written_below() {
         let Some(Reply::Refused(refusal)) = replies.last() else {
             panic!("{replies:?}")
         };
-        assert!(matches!(&**refusal, Refusal::Host { why } if why.contains("/srv/api")));
+        assert!(matches!(&**refusal, Refusal::Unsafe { path, .. } if path == "/srv/api"));
         assert!(host.list(Path::new("/srv/api")).unwrap().is_empty());
     }
 }
 
 #[test]
 fn a_host_that_is_about_to_go_down() {
-    let found = refused(|_, played, _| played.facts.shutdown_scheduled = true);
-    assert!(matches!(found, Refusal::Host { why } if why.contains("shutdown")));
+    let found = refused(|_, played, _| played.facts.shutdown_at_unix_s = Some(60));
+    assert_eq!(found, Refusal::GoesDown { at_unix_s: 60 });
+}
+
+#[test]
+fn a_host_whose_disk_cannot_be_written_before_anything_is_sent() {
+    for folder in ["/etc/push", "/srv", "/var/lib/push", "/run/push"] {
+        let found = refused(|host, _, _| {
+            // A folder in the way of the file by which the disk is tried.
+            let probe = Path::new(folder).join(".push-probe");
+            crate::machine::folders(host, &probe.join("x"), &Access::public_folder()).unwrap();
+        });
+        assert!(
+            matches!(&found, Refusal::Host { why } if why.contains(folder)),
+            "{found:?}"
+        );
+    }
 }
 
 #[test]

@@ -265,9 +265,9 @@ fn boot(facts: &Facts, at: &At<'_>) -> Vec<Finding> {
             at.ssh("sudo systemctl reboot"),
         ));
     }
-    if facts.shutdown_scheduled {
+    if facts.shutdown_at_unix_s.is_some() {
         findings.push(Finding::note(
-            "a shutdown is scheduled, so pushes are refused",
+            "a shutdown is scheduled, and pushes are refused when it is near",
             at.ssh("sudo shutdown -c"),
         ));
     }

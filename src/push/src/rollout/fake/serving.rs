@@ -529,7 +529,7 @@ fn facts() -> Facts {
         ssh_ports: [22].into(),
         boot_id: String::new(),
         clock_unix_s: 0,
-        shutdown_scheduled: false,
+        shutdown_at_unix_s: None,
         reboot_required: false,
     }
 }
