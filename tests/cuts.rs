@@ -287,7 +287,8 @@ impl<'a> Watch<'a> {
                     Progress::State(_)
                     | Progress::Confirmed
                     | Progress::Health { .. }
-                    | Progress::Evidence(_),
+                    | Progress::Evidence(_)
+                    | Progress::Working { .. },
                 )
                 | Err(_) => {}
             }

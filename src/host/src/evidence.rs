@@ -22,18 +22,31 @@ pub fn collect<M: Machine>(
         Cause::Unconfirmed | Cause::Asked | Cause::Restarted | Cause::Host { .. } => return None,
     };
     let units = concerned(to, run, &subject);
+    Some(of_units(
+        machine,
+        (subject, answer),
+        (&units, since_boottime_ms),
+    ))
+}
+
+/// What is known about some units that failed.
+pub fn of_units<M: Machine>(
+    machine: &M,
+    (subject, answer): (String, Option<String>),
+    (units, since_boottime_ms): (&BTreeSet<UnitName>, u64),
+) -> Evidence {
     let (listening, disk) = machine.surroundings();
-    let journal = machine.log(&units, since_boottime_ms);
+    let journal = machine.log(units, since_boottime_ms);
     // What systemd does not tell is missing from the evidence, not a second failure.
-    let units = machine.units(&units).unwrap_or_default();
-    Some(Evidence {
+    let units = machine.units(units).unwrap_or_default();
+    Evidence {
         subject,
         units,
         journal,
         answer,
         listening,
         disk,
-    })
+    }
 }
 
 /// The units of the app that failed, or the unit of the effect that did.

@@ -59,6 +59,16 @@ pub fn recover(layout: &Layout) -> Result<(), ToolError> {
     Program::new(&argv, START_WITHIN).succeed().map(drop)
 }
 
+/// Starts an upgrade of the operating system whose record has been begun, or takes it up; returns once its
+/// program runs.
+pub fn upgrade(layout: &Layout, id: &TransactionId) -> Result<(), ToolError> {
+    let mut argv = unit_of("push: an upgrade of the operating system");
+    argv.push("--".to_owned());
+    argv.push(layout.program().display().to_string());
+    argv.extend(["upgrade".to_owned(), id.to_string()]);
+    Program::new(&argv, START_WITHIN).succeed().map(drop)
+}
+
 fn argv(layout: &Layout, transaction: &TransactionId) -> Vec<String> {
     let mut argv = unit_of("push: a switch to another generation");
     let program = layout.program();

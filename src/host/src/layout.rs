@@ -259,6 +259,22 @@ impl Layout {
         }
     }
 
+    /// What the host remembers of its latest upgrade by push.
+    pub fn upgrade(&self) -> PathBuf {
+        self.at("/var/lib/push/upgrade.json")
+    }
+
+    /// There when something that was installed wants a reboot (Debian Policy has no word of it; the kernels'
+    /// and libraries' own scripts make it).
+    pub fn reboot_required(&self) -> PathBuf {
+        self.at("/run/reboot-required")
+    }
+
+    /// The packages that want it.
+    pub fn reboot_required_by(&self) -> PathBuf {
+        self.at("/run/reboot-required.pkgs")
+    }
+
     /// What dpkg has installed, and in which state.
     pub fn dpkg_status(&self) -> PathBuf {
         self.at("/var/lib/dpkg/status")

@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`layout`] | where everything is, as a function of a root |
+//! | [`dpkg`] | what dpkg's status file says |
 //! | [`machine`] | every effect on the world, behind one trait; the real one and the simulated one |
 //! | [`journal`] | the write-ahead log: the only judge of what happened |
 //! | [`lock`] | one transaction at a time, and who is at it |
@@ -23,6 +24,7 @@
 //! | [`stage`] | from a slice to a generation that is complete, durable and checked |
 //! | [`view`] | the real tools look at a staged generation as if it were live |
 //! | [`launch`] | starts a transaction in a unit of its own |
+//! | [`upgrade`] | the upgrade of the operating system, and the record of it |
 //! | [`status`] | what is in effect, what differs, what happened |
 //! | [`serve`] | the conversation with one operator |
 //!
@@ -31,6 +33,7 @@
 
 pub mod bundle;
 pub mod connection;
+pub mod dpkg;
 pub mod effects;
 pub mod evidence;
 pub mod facts;
@@ -50,6 +53,7 @@ pub mod status;
 pub mod store;
 pub mod transaction;
 pub mod trial;
+pub mod upgrade;
 pub mod view;
 
 #[cfg(test)]

@@ -21,9 +21,11 @@ use push_host::progress;
 use push_host::recover::{RecoverError, recover};
 use push_host::serve::{End, Line, OnHost, look, serve};
 use push_host::transaction::{TransactionError, transact};
+use push_host::upgrade::upgrade;
 use push_host::view::{self, InsideError};
-use push_wire::journal::State;
+use push_wire::journal::{Progress, State};
 use push_wire::name::TransactionId;
+use push_wire::upgrade::{End as Outcome, Phase};
 
 const USAGE: &str = "\
 push-host is started by push; there is little to do with it by hand.
@@ -32,8 +34,12 @@ usage: push-host serve           speak with push over standard input and output
        push-host look            say the same first word, and write nothing on this host
        push-host transact ID     carry out a switch that `serve` has prepared
        push-host recover         end a transaction that was cut short
+       push-host upgrade ID      carry out an upgrade that `serve` has begun, or take it up
        push-host version         say which version this is
 ";
+
+/// The longest line that is told of work under way, in characters.
+const WORKING_CHARS_MAX: usize = 200;
 
 const NOT_BEGUN: u8 = 1;
 const USED_WRONGLY: u8 = 2;
@@ -57,6 +63,14 @@ fn main() -> ExitCode {
         ["serve"] => converse(Purpose::Serve),
         ["look"] => converse(Purpose::Look),
         ["view", generation, tool] => become_view(generation, tool),
+        ["upgrade", id] => match id.parse() {
+            Ok(id) => run_upgrade(&id),
+            Err(error) => complain(
+                &error,
+                "the id is the one that `serve` has begun",
+                USED_WRONGLY,
+            ),
+        },
         ["recover"] => run_recovery(),
         ["version" | "--version"] => {
             say(&format!("push-host {}\n", env!("CARGO_PKG_VERSION")));
@@ -192,6 +206,33 @@ fn run_transaction(id: &TransactionId) -> ExitCode {
             };
             complain(&error, error.help(), status)
         }
+    }
+}
+
+fn run_upgrade(id: &TransactionId) -> ExitCode {
+    let layout = Layout::new("/");
+    // What dpkg says is told while the machine is at it.
+    let mut voice = Real::new(layout.clone());
+    let mut tell = |what: &str| {
+        let what = what.chars().take(WORKING_CHARS_MAX).collect();
+        progress::tell(&mut voice, &layout, (id, &Progress::Working { what }));
+    };
+    match upgrade(&mut Real::new(layout.clone()), &layout, id, &mut tell) {
+        Ok(record) => match &record.phase {
+            Phase::Ended(Outcome::Stale { .. }) => ExitCode::from(NOT_BEGUN),
+            Phase::Ended(Outcome::Bad { why, .. }) => {
+                let error = io::Error::other(why.clone());
+                let help = "repair what is named, then run `push upgrade` again";
+                complain(&error, help, IN_DOUBT)
+            }
+            Phase::Ended(Outcome::Done)
+            | Phase::Ordered
+            | Phase::Packages
+            | Phase::Restarting
+            | Phase::Rebooting { .. }
+            | Phase::Checking => ExitCode::SUCCESS,
+        },
+        Err(error) => complain(&error, error.help(), NOT_BEGUN),
     }
 }
 

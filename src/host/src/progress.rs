@@ -134,7 +134,8 @@ fn try_tell<M: Disk>(
             Progress::Effect(_)
             | Progress::Confirmed
             | Progress::Health { .. }
-            | Progress::Evidence(_),
+            | Progress::Evidence(_)
+            | Progress::Working { .. },
         ) if found.bytes > PROGRESS_BYTES_MAX => Ok(()),
         (Some(_), _) => machine.append(&path, &line),
         (None, _) => machine.create(&path, &line, &Access::private_file()),

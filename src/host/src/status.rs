@@ -13,6 +13,7 @@ use crate::layout::Layout;
 use crate::machine::{Disk, Machine, TEXT_BYTES_MAX};
 use crate::stage::{Error, constant};
 use crate::store::{self, links};
+use crate::upgrade;
 
 /// How many differences are told; more of them say nothing new.
 const DRIFT_MAX: usize = 100;
@@ -54,7 +55,12 @@ pub fn status<M: Machine>(
         .transactions()
         .last()
         .map(|(first, last)| transaction(machine, layout, (first, last)));
-    Ok(Status { units, last, drift })
+    Ok(Status {
+        units,
+        last,
+        drift,
+        upgrade: upgrade::read(machine, layout)?.map(Box::new),
+    })
 }
 
 /// What happened, the latest first.

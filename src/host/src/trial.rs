@@ -55,14 +55,30 @@ pub fn run<M: Machine>(
     setting: Setting<'_>,
     probation: &Probation,
 ) -> Event {
-    let mut trial = Trial::new(machine, setting, probation);
-    loop {
-        match trial.look(machine, layout) {
-            Ok(Verdict::Passed) => return Event::Passed,
-            Ok(Verdict::Open) => machine.sleep(TICK),
-            Err(cause) => return Event::Failed(cause),
-        }
+    let run = effects(setting.from, setting.to);
+    let touched = touched(setting, &run);
+    let mut trial = Trial::new(machine, (setting, probation.deadline_ms), &touched);
+    trial.restarted = run.iter().filter_map(restarts).cloned().collect();
+    match trial.finish(machine, layout) {
+        Ok(()) => Event::Passed,
+        Err(cause) => Event::Failed(cause),
     }
+}
+
+/// Whether every app of what is in effect is well, by the checks that it has after a switch. It ends: every app
+/// has a timeout.
+pub fn all_well<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    (id, manifest): (&TransactionId, &Manifest),
+) -> Result<(), Cause> {
+    let setting = Setting {
+        transaction: id,
+        from: manifest,
+        to: manifest,
+    };
+    let all = manifest.apps().into_keys().collect();
+    Trial::new(machine, (setting, None), &all).finish(machine, layout)
 }
 
 /// What the operator's wish and the deadline mean now. Asked by whoever runs something that lasts.
@@ -118,10 +134,12 @@ struct Watched<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new<M: Machine>(machine: &M, setting: Setting<'a>, probation: &Probation) -> Self {
+    fn new<M: Machine>(
+        machine: &M,
+        (setting, deadline_ms): (Setting<'a>, Option<u64>),
+        names: &BTreeSet<&AppName>,
+    ) -> Self {
         let now_ms = machine.boottime_ms();
-        let run = effects(setting.from, setting.to);
-        let names = touched(setting, &run);
         let apps: Vec<Watched<'a>> = setting
             .to
             .apps()
@@ -139,16 +157,25 @@ impl<'a> Trial<'a> {
             .collect();
         Self {
             setting,
-            deadline_ms: probation.deadline_ms,
+            deadline_ms,
             started_ms: now_ms,
             apps,
             units,
-            restarted: run.iter().filter_map(restarts).cloned().collect(),
+            restarted: BTreeSet::new(),
             first: BTreeMap::new(),
             latest: Vec::new(),
             next_look_ms: now_ms,
             failures: 0,
             operator: Operator::Awaited,
+        }
+    }
+
+    fn finish<M: Machine>(mut self, machine: &mut M, layout: &Layout) -> Result<(), Cause> {
+        loop {
+            match self.look(machine, layout)? {
+                Verdict::Passed => return Ok(()),
+                Verdict::Open => machine.sleep(TICK),
+            }
         }
     }
 

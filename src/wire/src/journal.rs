@@ -200,6 +200,11 @@ pub enum Progress {
     },
     /// What was found on the host before it took itself back.
     Evidence(Box<Evidence>),
+    /// What apt or dpkg is at, during an upgrade. Untrusted text.
+    Working {
+        /// What.
+        what: String,
+    },
 }
 
 /// What a host knows about a failure; collected before anything is undone. All text is untrusted.

@@ -15,6 +15,7 @@
 //! | [`effect`] | what must be run when one manifest follows another |
 //! | [`facts`] | what a host says of itself |
 //! | [`journal`] | the states of a transaction and the records that the host keeps of them |
+//! | [`upgrade`] | the upgrade of a host's operating system, and the record of it |
 //! | [`message`] | requests and replies |
 //! | [`frame`] | how messages and contents become bytes |
 //!
@@ -37,6 +38,7 @@ pub mod message;
 pub mod name;
 pub mod path;
 pub mod tree;
+pub mod upgrade;
 
 /// The version of the conversation. A host that speaks a later one is left alone.
 pub const PROTOCOL: u16 = 2;

@@ -1,6 +1,8 @@
 //! Requests of the laptop and replies of the host. One request is answered by one reply, except
 //! [`Request::Switch`] and [`Request::Watch`]: any number of [`Reply::Progress`], then a verdict;
-//! and that what is staged with groundwork is told of by any number of [`Reply::Working`] first.
+//! that what is staged with groundwork, and [`Request::Offer`], is told of by any number of
+//! [`Reply::Working`] first; and that an upgrade of the operating system is any number of
+//! [`Reply::Progress`], then [`Reply::Upgrade`].
 //!
 //! ```text
 //! laptop                                   host
@@ -28,6 +30,7 @@ use crate::manifest::{Claim, Manifest, Provenance, Slice};
 use crate::name::{AppName, GenerationId, ProjectName, TransactionId};
 use crate::path::HostPath;
 use crate::tree::Tree;
+use crate::upgrade;
 
 /// What the laptop asks of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +89,11 @@ pub enum Request {
         /// Which.
         digests: BTreeSet<Digest>,
     },
+    /// Fetch the lists of packages, and tell what an upgrade of the operating system would do.
+    Offer(upgrade::Scope),
+    /// Upgrade the operating system, and tell how that goes on, from its first progress since boot to its end.
+    /// Ordered again, it is told again and not done again; one that nobody carries on is taken up.
+    UpgradeSystem(Box<upgrade::Order>),
 }
 
 /// A new slice.
@@ -183,6 +191,10 @@ pub enum Reply {
     History(Vec<Transaction>),
     /// The texts that were asked for and are there.
     Texts(BTreeMap<Digest, Bytes>),
+    /// What an upgrade of the operating system would do.
+    Offer(Box<upgrade::Offer>),
+    /// What the host remembers of an upgrade that has ended, or that waits for a reboot.
+    Upgrade(Box<upgrade::Record>),
 }
 
 /// A host's first word.
@@ -295,6 +307,13 @@ pub enum Refusal {
         /// What the tools said. Untrusted text.
         output: String,
     },
+    /// apt or dpkg cannot be asked, or did not do what was asked.
+    Packages {
+        /// What could not be done, in words of push.
+        what: String,
+        /// What the tools said. Untrusted text.
+        output: String,
+    },
     /// A real tool refused the composed result.
     Check {
         /// The command.
@@ -360,6 +379,7 @@ impl std::fmt::Display for Refusal {
             Self::Groundwork { what, .. } => {
                 write!(f, "{what} could not be made there; what else was, stays")
             }
+            Self::Packages { what, .. } => f.write_str(what),
             Self::Check { tool, .. } => write!(f, "`{tool}` refuses the new configuration"),
             Self::Secret { app, name, why } => {
                 write!(
@@ -386,6 +406,9 @@ pub struct Status {
     pub last: Option<Transaction>,
     /// Differences between what is declared and what is there, in words. Untrusted text.
     pub drift: Vec<String>,
+    /// The latest upgrade of the operating system by push.
+    #[serde(default)]
+    pub upgrade: Option<Box<upgrade::Record>>,
 }
 
 /// One transaction, as the journal tells it.

@@ -4,7 +4,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `packages` | what dpkg has, and how the rest is got |
+//! | `packages` | how packages are got |
 //! | `names` | hostname, time zone, locale: the edits of the system's own files |
 //!
 //! Must not know what is declared besides, nor switch anything. Needs the lock.
@@ -19,6 +19,7 @@ use std::path::Path;
 use push_wire::groundwork::{Groundwork, PackageName, Work};
 use push_wire::message::Refusal;
 
+use crate::dpkg::Status;
 use crate::layout::Layout;
 use crate::machine::{self, Access, Disk, Machine, TEXT_BYTES_MAX, Tool, ToolError};
 
@@ -53,7 +54,9 @@ pub fn survey<M: Disk>(
     let mut lacking = BTreeSet::new();
     if !wanted.packages.is_empty() {
         let status = text(machine, &layout.dpkg_status())?;
-        let installed = packages::installed(&status);
+        let status = Status::parse(&status);
+        let there = status.entries.iter().filter(|entry| entry.is_installed());
+        let installed: BTreeSet<&str> = there.map(|entry| entry.name).collect();
         let missing = wanted.packages.iter();
         let missing = missing.filter(|name| !installed.contains(name.as_str()));
         lacking.extend(missing.cloned().map(Work::Package));

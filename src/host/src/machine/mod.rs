@@ -7,7 +7,7 @@
 //! lost in a simulated power cut. A new effect on the world is a new variant of [`Tool`] or a new
 //! call here, never a `std::fs` or `std::process` elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use push_wire::groundwork::{Hostname, PackageName};
 use push_wire::health::Probe;
 use push_wire::journal::UnitState;
 use push_wire::name::{AppName, UnitName, UserName};
+use push_wire::upgrade::{Packages, Scope};
 
 pub mod real;
 #[cfg(test)]
@@ -153,6 +154,8 @@ pub enum Tool {
     MakeSwap(PathBuf, u64),
     /// `swapon FILE`.
     SwapOn(PathBuf),
+    /// `systemctl reboot`, in order; returns once systemd has taken it.
+    Reboot,
 }
 
 /// Work of apt and dpkg. It may take minutes, and goes on to its end whatever becomes of push-host: half
@@ -161,8 +164,12 @@ pub enum Tool {
 pub enum Job {
     /// `dpkg --configure -a`: finishes what was cut short.
     Finish,
-    /// `apt-get update`.
+    /// `apt-get update`; a source that cannot be asked is left as it was asked last.
     Refresh,
+    /// The same; a source that cannot be asked is a failure.
+    RefreshAll,
+    /// `apt-get upgrade`, or `dist-upgrade`, which may remove.
+    Upgrade(Scope),
     /// `apt-get install`, without what is merely recommended, and refusing to remove anything.
     Install(BTreeSet<PackageName>),
 }
@@ -309,6 +316,45 @@ pub trait World {
     fn warn(&mut self, what: &str);
 }
 
+/// Who runs from a file that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// systemd itself.
+    Init,
+    /// A service of the system's.
+    Service(UnitName),
+    /// A session of somebody's, a container.
+    Other,
+}
+
+/// What was replaced on the disk and is still in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outdated {
+    /// Who runs from a replaced file, and which that is.
+    pub found: BTreeMap<Owner, PathBuf>,
+    /// Kernels that came since the boot.
+    pub kernels: Vec<String>,
+}
+
+/// How systemd stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the boot is still under way.
+    pub starting: bool,
+    /// The units that have failed, or wait to be started once more because they did.
+    pub failed: BTreeSet<String>,
+}
+
+/// The operating system: its packages, what runs from files that are gone, what has failed.
+pub trait System {
+    /// What apt would do now, from the lists that it has.
+    fn packages(&self, scope: Scope) -> Result<Packages, ToolError>;
+    /// What still runs from files that were replaced.
+    fn outdated(&self) -> io::Result<Outdated>;
+    /// How systemd stands.
+    fn standing(&self) -> Result<Standing, ToolError>;
+}
+
 /// The largest text, manifest or record that is read whole, in bytes.
 pub const TEXT_BYTES_MAX: u64 = 64 << 20;
 
@@ -389,6 +435,6 @@ pub fn beside(path: &Path) -> PathBuf {
 }
 
 /// Everything that push-host can do to the world.
-pub trait Machine: Disk + Clock + World {}
+pub trait Machine: Disk + Clock + World + System {}
 
-impl<T: Disk + Clock + World> Machine for T {}
+impl<T: Disk + Clock + World + System> Machine for T {}

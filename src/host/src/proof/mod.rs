@@ -233,7 +233,8 @@ impl Scenario {
                 Progress::Effect(_)
                 | Progress::Confirmed
                 | Progress::Health { .. }
-                | Progress::Evidence(_) => None,
+                | Progress::Evidence(_)
+                | Progress::Working { .. } => None,
             })
             .collect()
     }

@@ -9,6 +9,7 @@
 //! | `adrift` | before the first word: a transaction that nobody carries on is recovered |
 //! | `hello` | the first word |
 //! | `transfer` | contents that follow a request: packs, and push-host itself |
+//! | `upgrade` | an upgrade of the operating system: tells how it goes on, takes it up |
 //! | `watch` | tells how a transaction goes on; hands over a confirmation |
 //! | `outside` | what a session lets other processes do: the real tools' checks, the transaction |
 //!
@@ -21,6 +22,7 @@ mod outside;
 mod pulse;
 mod session;
 mod transfer;
+mod upgrade;
 pub(crate) mod watch;
 
 use std::io::{Read, Write};

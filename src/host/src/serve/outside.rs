@@ -34,6 +34,9 @@ pub trait Outside: Checks {
     fn launch(&mut self, transaction: &TransactionId) -> Result<(), String>;
     /// Starts the recovery of one that nobody carries on; it outlives this process, too.
     fn recover(&mut self) -> Result<(), String>;
+    /// Starts an upgrade of the operating system whose record has been begun, or takes it up; it outlives this
+    /// process, too.
+    fn upgrade(&mut self, id: &TransactionId) -> Result<(), String>;
     /// The connection over which this session came in; `None` when that cannot be told.
     fn connection(&self) -> Option<Connection>;
 }
@@ -88,6 +91,10 @@ impl Outside for OnHost {
 
     fn recover(&mut self) -> Result<(), String> {
         launch::recover(&self.layout).map_err(|error| error.to_string())
+    }
+
+    fn upgrade(&mut self, id: &TransactionId) -> Result<(), String> {
+        launch::upgrade(&self.layout, id).map_err(|error| error.to_string())
     }
 
     fn connection(&self) -> Option<Connection> {

@@ -9,9 +9,10 @@ use push_wire::facts::Facts;
 use push_wire::journal::About;
 use push_wire::message::{Hello, Holder, Refusal, Reply, Request, Switch};
 use push_wire::name::{GenerationId, ProjectName, TransactionId};
+use push_wire::upgrade::{Order, Scope};
 
 use super::channel::{Channel, ChannelError};
-use super::{End, Outside, transfer, watch};
+use super::{End, Outside, transfer, upgrade as telling, watch};
 use crate::groundwork;
 use crate::layout::Layout;
 use crate::lock::{self, Lock, LockError};
@@ -19,6 +20,7 @@ use crate::machine::Machine;
 use crate::progress;
 use crate::spool;
 use crate::stage::{self, Asked, Prepared};
+use crate::upgrade;
 use crate::{journal, status};
 
 /// The longest history that is told at once, in transactions.
@@ -66,6 +68,7 @@ struct Staged {
 enum Next {
     Reply(Box<Reply>),
     Watch(TransactionId),
+    WatchUpgrade(TransactionId),
     Replaced,
 }
 
@@ -145,6 +148,12 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
                 let reply = watch::watch(watched, listener, &transaction)?;
                 self.channel.send(&reply)?;
             }
+            Ok(Next::WatchUpgrade(id)) => {
+                let watched = (&mut *self.machine, self.layout);
+                let teller = (&mut self.channel, &mut *self.outside);
+                let reply = telling::follow(watched, teller, &id)?;
+                self.channel.send(&reply)?;
+            }
             Ok(Next::Replaced) => return Ok(Some(End::Replaced)),
             Err(Stop::Channel(error)) => return Err(error),
             Err(Stop::Refused(refusal)) => {
@@ -219,6 +228,10 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             Request::Texts { digests } => {
                 Reply::Texts(status::texts(self.machine, self.layout, &digests)?)
             }
+            Request::Offer(scope) => self.offer(scope)?,
+            Request::UpgradeSystem(order) => {
+                return self.upgrade_system(&order).map(Next::WatchUpgrade);
+            }
         };
         Ok(Next::Reply(Box::new(reply)))
     }
@@ -250,6 +263,48 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         };
         self.holds = Holds::Missing(held, Box::new(prepared));
         Ok(reply)
+    }
+
+    /// Fetches the lists of packages under the lock, and lets it go again: people take their time to read.
+    fn offer(&mut self, scope: Scope) -> Result<Reply, Stop> {
+        self.holds = Holds::Nothing;
+        let holder = Holder {
+            operator: "push upgrade".to_owned(),
+            since_unix_s: self.machine.unix_s(),
+            step: "fetching the lists of packages".to_owned(),
+            transaction: None,
+            push: String::new(),
+        };
+        let _held = self.take(&holder)?;
+        let (mut gone, channel) = (None, &mut self.channel);
+        let mut tell = |what: &str| {
+            if gone.is_none() {
+                let what = what.chars().take(WORKING_CHARS_MAX).collect();
+                gone = channel.send(&Reply::Working { what }).err();
+            }
+        };
+        let offer = upgrade::offer(self.machine, self.layout, scope, &mut tell)?;
+        match gone {
+            Some(error) => Err(Stop::Channel(error)),
+            None => Ok(Reply::Offer(Box::new(offer))),
+        }
+    }
+
+    /// Begins an upgrade. Ordered again, over another connection, it is only told.
+    fn upgrade_system(&mut self, order: &Order) -> Result<TransactionId, Stop> {
+        let id = order.id.clone();
+        let known = upgrade::read(self.machine, self.layout)?;
+        if known.is_some_and(|record| record.order.id == id) {
+            return Ok(id);
+        }
+        self.holds = Holds::Nothing;
+        let held = self.take(&upgrade::holder(order, self.machine.unix_s()))?;
+        upgrade::begin(self.machine, self.layout, order)?;
+        // The upgrade waits for the lock, which goes once its program runs: nobody gets between.
+        let launched = self.outside.upgrade(&id);
+        drop(held);
+        launched.map_err(|why| Stop::Refused(Refusal::Host { why }))?;
+        Ok(id)
     }
 
     /// Takes the lock. A transaction whose verdict is in still tidies up for a moment; that is waited

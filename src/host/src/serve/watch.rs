@@ -18,15 +18,16 @@ use crate::layout::Layout;
 use crate::machine::{Disk, Machine, World};
 use crate::progress::{self, Wish};
 use crate::status;
+use crate::upgrade;
 
 /// The pause between two looks at the progress file; a look is one call of the kernel.
-const LOOK: Duration = Duration::from_millis(10);
+pub(super) const LOOK: Duration = Duration::from_millis(10);
 
 /// After how many looks that found nothing the journal is asked whether the transaction has ended.
-const LOOKS_UNTIL_JOURNAL: u32 = 20;
+pub(super) const LOOKS_UNTIL_JOURNAL: u32 = 20;
 
 /// After how many looks that found nothing systemd is asked whether it still runs: a second.
-const LOOKS_UNTIL_DOUBT: u32 = 100;
+pub(super) const LOOKS_UNTIL_DOUBT: u32 = 100;
 
 /// How often a transaction may be found neither ended nor running before that is the answer. One that
 /// has just ended may be seen so once.
@@ -36,7 +37,7 @@ const DOUBTS_MAX: u32 = 3;
 const PROGRESS_BYTES_MAX: u64 = 8 << 20;
 
 /// The longest wait for one transaction in milliseconds. Its own limits end it long before.
-const WATCH_MS_MAX: u64 = 31 * 3600 * 1000;
+pub(super) const WATCH_MS_MAX: u64 = 31 * 3600 * 1000;
 
 /// Why a transaction cannot be asked anything.
 #[derive(Debug, thiserror::Error)]
@@ -187,7 +188,14 @@ pub fn under_way<M: Machine>(
     if let Some(holder) = unfinished(&journal) {
         return Ok(Some(holder));
     }
-    Ok(runs(machine).then(|| Holder {
+    if !runs(machine) {
+        return Ok(None);
+    }
+    let upgrade = upgrade::read(machine, layout)?.filter(|record| !record.is_final());
+    if let Some(record) = upgrade {
+        return Ok(Some(upgrade::holder(&record.order, record.begun_unix_s)));
+    }
+    Ok(Some(Holder {
         operator: "somebody".to_owned(),
         since_unix_s: machine.unix_s(),
         step: "a transaction is beginning, or has ended and tidies up".to_owned(),
@@ -200,7 +208,9 @@ pub fn under_way<M: Machine>(
 /// ended and tidies up.
 pub fn is_tidying<M: Machine>((machine, layout): (&mut M, &Layout)) -> Result<bool, WatchError> {
     let journal = journal::read(machine, layout)?;
-    Ok(journal.unfinished().is_none() && runs(machine))
+    // An upgrade of the operating system runs in the same unit, for minutes.
+    let upgrades = upgrade::read(machine, layout)?.is_some_and(|record| !record.is_final());
+    Ok(journal.unfinished().is_none() && !upgrades && runs(machine))
 }
 
 /// The transaction that has begun and not ended, as its holder.
@@ -276,10 +286,7 @@ fn follow<M: Machine, W: Write>(
     (channel, tell): (&mut Channel<W>, Tell<'_>),
     transaction: &TransactionId,
 ) -> Result<Reply, ChannelError> {
-    let mut tail = Tail {
-        read: 0,
-        ended: false,
-    };
+    let mut tail = Tail::default();
     let (mut looks, mut doubts) = (0, 0);
     let until = machine.boottime_ms().saturating_add(WATCH_MS_MAX);
     while machine.boottime_ms() < until {
@@ -336,7 +343,9 @@ fn heed<M: Machine, W: Write>(
         | Request::Status
         | Request::History { .. }
         | Request::Survey(_)
-        | Request::Texts { .. } => {
+        | Request::Texts { .. }
+        | Request::Offer(_)
+        | Request::UpgradeSystem(_) => {
             return Err(ChannelError::OutOfTurn(
                 "a request while a transaction is watched",
             ));
@@ -381,14 +390,15 @@ fn verdict<M: Disk>(machine: &mut M, layout: &Layout, transaction: &TransactionI
 }
 
 /// The progress file, as far as it has been told.
-struct Tail {
+#[derive(Default)]
+pub(super) struct Tail {
     read: usize,
     ended: bool,
 }
 
 impl Tail {
     /// The lines that are new and whole.
-    fn news<M: Disk>(
+    pub(super) fn news<M: Disk>(
         &mut self,
         machine: &M,
         layout: &Layout,

@@ -12,7 +12,7 @@ use crate::inventory::Protection;
 use crate::name::{EnvironmentName, HostName};
 use crate::plan::{self, FleetPlan, HostPlan, TextDiff};
 use crate::report::{Report, rollback};
-use crate::rollout::{Answer, DeployPlan, Gate, Plans, RollbackPlan};
+use crate::rollout::{Answer, Consent, DeployPlan, Gate, Offers, Plans, RollbackPlan};
 use crate::transport::Pending;
 
 /// How many hosts a question names.
@@ -59,6 +59,33 @@ impl Gate<RollbackPlan> for Shown {
         };
         Box::pin(self.answer(Some(question)))
     }
+}
+
+impl Consent for Shown {
+    fn decide<'a>(&'a self, offers: &'a Offers) -> Pending<'a, Answer> {
+        show_offers(&self.report, offers);
+        let removes = offers
+            .values()
+            .any(|offer| !offer.packages.removals.is_empty());
+        let hosts = crate::report::measure::count(offers.len(), "host");
+        let prompt = if removes {
+            format!("Upgrade {hosts}, removing what is named above? Packages are not taken back.")
+        } else {
+            format!("Upgrade {hosts}? Packages are not taken back.")
+        };
+        let question = if self.protection.is_protected() {
+            named(prompt, &self.environment)
+        } else {
+            Question::Yes { prompt }
+        };
+        Box::pin(self.answer(Some(question)))
+    }
+}
+
+/// Shows what an upgrade would do in the form that is wanted.
+pub fn show_offers(report: &Report, offers: &Offers) {
+    report.answer(&crate::report::upgrade::offers(offers));
+    report.json(&crate::report::upgrade::json(offers));
 }
 
 impl Shown {

@@ -27,6 +27,6 @@ pub use error::Error;
 pub use frames::{REPLY_BYTES_MAX, STALL_MAX};
 pub use pack::{IN_FLIGHT_BYTES_MAX, PackSource};
 pub use talk::{
-    ANSWER_MAX, CHECK_MAX, Conversation, Ears, SILENCE_MAX, STAGE_MAX, Staging, Told, Verdict,
-    WORK_MAX,
+    ANSWER_MAX, CHECK_MAX, Conversation, Ears, Offered, SILENCE_MAX, STAGE_MAX, Staging, Told,
+    UPGRADE_SILENCE_MAX, Upgrading, Verdict, WORK_MAX,
 };

@@ -9,6 +9,7 @@ use push_wire::groundwork::{Groundwork, Work};
 use push_wire::journal::{Progress, State};
 use push_wire::message::{Bytes, Hello, Refusal, Reply, Request, Status, Switch, Transaction};
 use push_wire::name::{GenerationId, TransactionId};
+use push_wire::upgrade::{Offer, Order, Record, Scope};
 use tokio::time::{Instant, timeout};
 
 use super::frames::{Reader, Writer};
@@ -30,6 +31,9 @@ pub const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long a running transaction may say nothing: longer than any effect takes, since a unit is
 /// given minutes to stop and every probe of health is told.
 pub const SILENCE_MAX: Duration = Duration::from_secs(900);
+
+/// How long a running upgrade may say nothing: a script of a package, or a health check, may take that long.
+pub const UPGRADE_SILENCE_MAX: Duration = Duration::from_secs(2 * 3600);
 
 /// How long push-host may take to end once nobody speaks to it any more.
 const END_MAX: Duration = Duration::from_secs(5);
@@ -80,6 +84,26 @@ pub struct Ears<'a> {
     pub sent: &'a (dyn Fn(u64) + Sync),
     /// Hears of groundwork; untrusted text.
     pub working: &'a (dyn Fn(&str) + Sync),
+}
+
+/// What comes of asking what an upgrade would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offered {
+    /// That.
+    Offer(Box<Offer>),
+    /// It cannot be told.
+    Refused(Box<Refusal>),
+}
+
+/// What a host tells of an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upgrading {
+    /// It moves.
+    Progress(Progress),
+    /// It has ended, or waits for a reboot, or does not move any more.
+    Stands(Box<Record>),
+    /// It was not begun, or is not known.
+    Refused(Box<Refusal>),
 }
 
 /// What a host tells of a transaction.
@@ -286,6 +310,43 @@ impl Conversation {
         }
     }
 
+    /// What an upgrade of the operating system would do, after the lists of packages have been fetched.
+    /// `working` hears how that goes on; untrusted text.
+    pub async fn offer(
+        &mut self,
+        scope: Scope,
+        working: &(dyn Fn(&str) + Sync),
+    ) -> Result<Offered, Error> {
+        const DURING: &str = "telling what an upgrade would do";
+        self.writer.request(&Request::Offer(scope), DURING).await?;
+        let until = Instant::now() + WORK_MAX;
+        loop {
+            match self.answer(DURING, CHECK_MAX).await? {
+                Reply::Working { what } if Instant::now() < until => working(&what),
+                Reply::Offer(offer) => return Ok(Offered::Offer(offer)),
+                Reply::Refused(refusal) => return Ok(Offered::Refused(refusal)),
+                other => return Err(self.unexpected(DURING, &other)),
+            }
+        }
+    }
+
+    /// Orders an upgrade of the operating system, or asks how the one that was ordered goes on; then it is [`Self::upgrading`] what happens.
+    pub async fn upgrade_system(&mut self, order: &Order) -> Result<(), Error> {
+        let request = Request::UpgradeSystem(Box::new(order.clone()));
+        self.writer.request(&request, "being told to upgrade").await
+    }
+
+    /// The next thing that the host tells of its upgrade. Nothing is lost when the future is dropped.
+    pub async fn upgrading(&mut self) -> Result<Upgrading, Error> {
+        const DURING: &str = "upgrading";
+        match self.answer(DURING, UPGRADE_SILENCE_MAX).await? {
+            Reply::Progress(progress) => Ok(Upgrading::Progress(progress)),
+            Reply::Upgrade(record) => Ok(Upgrading::Stands(record)),
+            Reply::Refused(refusal) => Ok(Upgrading::Refused(refusal)),
+            other => Err(self.unexpected(DURING, &other)),
+        }
+    }
+
     /// Ends the conversation and gives push-host a moment to end.
     pub async fn end(self) {
         drop(self.writer);
@@ -347,6 +408,8 @@ pub(super) fn asked(request: &Request) -> &'static str {
         Request::History { .. } => "history",
         Request::Texts { .. } => "texts",
         Request::Survey(_) => "survey",
+        Request::Offer(_) => "offer",
+        Request::UpgradeSystem(_) => "upgrade the system",
     }
 }
 
@@ -364,5 +427,7 @@ pub(super) fn kind(reply: &Reply) -> &'static str {
         Reply::Status(_) => "its status",
         Reply::History(_) => "its history",
         Reply::Texts(_) => "texts",
+        Reply::Offer(_) => "an offer of packages",
+        Reply::Upgrade(_) => "an upgrade's record",
     }
 }

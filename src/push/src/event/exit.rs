@@ -109,9 +109,10 @@ pub fn exit_code<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> ExitCod
 
 fn of_outcome(outcome: &Outcome) -> ExitCode {
     match outcome {
-        Outcome::Unchanged { .. } | Outcome::Pending { .. } | Outcome::Committed { .. } => {
-            ExitCode::Done
-        }
+        Outcome::Unchanged { .. }
+        | Outcome::Pending { .. }
+        | Outcome::Committed { .. }
+        | Outcome::Upgraded { .. } => ExitCode::Done,
         Outcome::Unreachable { .. } => ExitCode::Unreachable,
         Outcome::Failed { obstacle } => of_obstacle(obstacle.kind),
         Outcome::Refused { refusal } => of_refusal(refusal),
@@ -123,7 +124,10 @@ fn of_outcome(outcome: &Outcome) -> ExitCode {
         }
         | Outcome::Interrupted => ExitCode::Interrupted,
         Outcome::TakenBack { .. } | Outcome::Restored { .. } => ExitCode::TakenBack,
-        Outcome::NotRestored { .. } | Outcome::InDoubt { .. } => ExitCode::InDoubt,
+        Outcome::NotRestored { .. }
+        | Outcome::InDoubt { .. }
+        | Outcome::NotUpgraded { .. }
+        | Outcome::UpgradeInDoubt { .. } => ExitCode::InDoubt,
         Outcome::Skipped {
             why: Skip::Stopped { stop },
         } => of_stop(stop),
@@ -146,6 +150,7 @@ fn of_refusal(refusal: &Refusal) -> ExitCode {
         Refusal::Protocol { .. }
         | Refusal::Host { .. }
         | Refusal::Groundwork { .. }
+        | Refusal::Packages { .. }
         | Refusal::Corrupt { .. } => ExitCode::NotStarted,
         Refusal::Stale { .. }
         | Refusal::GoesDown { .. }
@@ -192,7 +197,11 @@ impl Counts {
             | Outcome::Skipped { .. }
             | Outcome::Interrupted => &mut self.untouched,
             Outcome::TakenBack { .. } | Outcome::Restored { .. } => &mut self.restored,
-            Outcome::NotRestored { .. } | Outcome::InDoubt { .. } => &mut self.in_doubt,
+            Outcome::Upgraded { .. } => &mut self.upgraded,
+            Outcome::NotUpgraded { .. } => &mut self.broken,
+            Outcome::NotRestored { .. }
+            | Outcome::InDoubt { .. }
+            | Outcome::UpgradeInDoubt { .. } => &mut self.in_doubt,
         }
     }
 }
@@ -254,6 +263,37 @@ mod tests {
         }
     }
 
+    /// The same for upgrades of the operating system.
+    fn upgrades() -> Vec<(Outcome, u8)> {
+        let why = String::new;
+        vec![
+            (
+                Outcome::Upgraded {
+                    packages: 2,
+                    restarted: 1,
+                    rebooted: crate::event::Rebooted::No,
+                    reboot: vec![],
+                },
+                0,
+            ),
+            (
+                Outcome::NotUpgraded {
+                    at: push_wire::upgrade::Stage::Packages,
+                    why: why(),
+                    evidence: None,
+                },
+                6,
+            ),
+            (
+                Outcome::UpgradeInDoubt {
+                    transaction: "t2".parse().unwrap(),
+                    why: why(),
+                },
+                6,
+            ),
+        ]
+    }
+
     /// Every outcome with the code of a push in which nothing else happened.
     fn table() -> Vec<(Outcome, u8)> {
         let transaction: push_wire::name::TransactionId = "t1".parse().unwrap();
@@ -268,7 +308,7 @@ mod tests {
             restoration: Restoration::InDoubt { transaction },
         };
         let why = String::new;
-        vec![
+        let mut table = vec![
             (Outcome::Unchanged { generation: AT }, 0),
             (Outcome::Pending { generation: AT }, 0),
             (Outcome::Committed { from: AT, to: AT }, 0),
@@ -315,7 +355,9 @@ mod tests {
             (skipped(Stop::Declined { why: why() }), 9),
             (skipped(Stop::Interrupted), 130),
             (Outcome::Interrupted, 130),
-        ]
+        ];
+        table.extend(upgrades());
+        table
     }
 
     #[test]
@@ -358,6 +400,8 @@ mod tests {
             counts.untouched,
             counts.restored,
             counts.in_doubt,
+            counts.upgraded,
+            counts.broken,
         ];
         assert_eq!(all.iter().sum::<usize>(), outcomes.len());
         assert_eq!(counts.committed, 1);

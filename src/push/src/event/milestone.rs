@@ -88,6 +88,10 @@ pub enum Verb {
     Rollback,
     /// Fresh machines are made into hosts.
     Bootstrap,
+    /// The operating system gets newer.
+    Upgrade,
+    /// It is only found out what an upgrade would do.
+    Offer,
 }
 
 /// Why no further host is switched.
@@ -128,4 +132,8 @@ pub struct Counts {
     pub restored: usize,
     /// Nobody knows.
     pub in_doubt: usize,
+    /// Upgraded, and well.
+    pub upgraded: usize,
+    /// Not well after a part or all of an upgrade, which stays.
+    pub broken: usize,
 }

@@ -27,7 +27,7 @@ use crate::name::HostName;
 pub use exit::{ExitCode, exit_code};
 pub use finding::{Finding, Grade};
 pub use milestone::{Counts, Milestone, Stop, Verb};
-pub use outcome::{Obstacle, ObstacleKind, Outcome, Restoration, Skip};
+pub use outcome::{Obstacle, ObstacleKind, Outcome, Rebooted, Restoration, Skip};
 pub use step::{Confirm, Phase, Step, Summary, Whose};
 
 /// The version of the form of a [`Line`].

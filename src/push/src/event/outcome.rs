@@ -4,6 +4,7 @@
 use push_wire::journal::{Cause, Evidence, State};
 use push_wire::message::{Holder, Refusal};
 use push_wire::name::{GenerationId, TransactionId};
+use push_wire::upgrade::Stage;
 use serde::Serialize;
 
 use super::{Stop, Whose};
@@ -86,6 +87,33 @@ pub enum Outcome {
         /// back, in milliseconds; `None` when health alone decides.
         confirm_within_ms: Option<u64>,
     },
+    /// Its operating system is upgraded, and it is well.
+    Upgraded {
+        /// How many packages were installed or removed.
+        packages: usize,
+        /// How many services were restarted.
+        restarted: usize,
+        /// Whether it was rebooted.
+        rebooted: Rebooted,
+        /// Why it still needs a reboot. Untrusted text.
+        reboot: Vec<String>,
+    },
+    /// Its operating system was to be upgraded, and it is not well; what was installed stays.
+    NotUpgraded {
+        /// Where it went wrong.
+        at: Stage,
+        /// What. Untrusted text.
+        why: String,
+        /// What the host found. Untrusted text.
+        evidence: Option<Box<Evidence>>,
+    },
+    /// Its operating system is being upgraded, and nobody knows how that ends.
+    UpgradeInDoubt {
+        /// The run.
+        transaction: TransactionId,
+        /// Why it is not known.
+        why: String,
+    },
     /// It was not its turn any more. Nothing was changed.
     Skipped {
         /// Why.
@@ -93,6 +121,16 @@ pub enum Outcome {
     },
     /// The operator asked to stop before its switch. Nothing was changed.
     Interrupted,
+}
+
+/// Whether an upgrade rebooted its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rebooted {
+    /// It did.
+    Yes,
+    /// It did not.
+    No,
 }
 
 /// Why a host's turn did not come.
@@ -166,6 +204,7 @@ impl Outcome {
             Self::Unchanged { .. }
             | Self::Pending { .. }
             | Self::Committed { .. }
+            | Self::Upgraded { .. }
             | Self::Skipped { .. }
             | Self::Interrupted => false,
             Self::Unreachable { .. }
@@ -175,6 +214,8 @@ impl Outcome {
             | Self::TakenBack { .. }
             | Self::Restored { .. }
             | Self::NotRestored { .. }
+            | Self::NotUpgraded { .. }
+            | Self::UpgradeInDoubt { .. }
             | Self::InDoubt { .. } => true,
         }
     }
@@ -184,6 +225,7 @@ impl Outcome {
         matches!(
             self,
             Self::InDoubt { .. }
+                | Self::UpgradeInDoubt { .. }
                 | Self::NotRestored {
                     restoration: Restoration::InDoubt { .. },
                     ..
@@ -193,6 +235,9 @@ impl Outcome {
 
     /// Whether the host is in the state that the push was to bring about.
     pub fn is_success(&self) -> bool {
-        matches!(self, Self::Unchanged { .. } | Self::Committed { .. })
+        matches!(
+            self,
+            Self::Unchanged { .. } | Self::Committed { .. } | Self::Upgraded { .. }
+        )
     }
 }

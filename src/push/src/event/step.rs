@@ -153,6 +153,27 @@ pub enum Step {
         /// The generation whose content comes back.
         to: GenerationId,
     },
+    /// The host has told what an upgrade of its operating system would do.
+    Offered {
+        /// How many packages would be installed.
+        packages: usize,
+        /// How many of them come from a security archive.
+        security: usize,
+        /// How many packages would be removed.
+        removals: usize,
+    },
+    /// The host has been told to upgrade its operating system.
+    SystemUpgrade {
+        /// The name of this run.
+        transaction: TransactionId,
+    },
+    /// The host upgrades its operating system.
+    UpgradeRuns {
+        /// What it is at. Untrusted text.
+        what: String,
+    },
+    /// The host reboots; it is called until it answers from another boot.
+    Rebooting,
     /// Nothing more will happen to this host in this push.
     Finished {
         /// What became of it.
@@ -171,6 +192,8 @@ pub enum Phase {
     Staging,
     /// It has been told to switch, and goes on alone.
     Switching,
+    /// It upgrades its operating system, and goes on alone.
+    Upgrading,
 }
 
 /// Whose push has a host's lock.

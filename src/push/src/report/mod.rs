@@ -31,6 +31,7 @@ pub mod text;
 pub mod trace;
 pub mod trust;
 pub mod unit;
+pub mod upgrade;
 
 pub use error::Complaint;
 pub use screen::{Form, Report, Verbosity};

@@ -3,11 +3,12 @@
 
 use push_wire::journal::{Evidence, State};
 use push_wire::name::{GenerationId, TransactionId};
+use push_wire::upgrade::Stage;
 
 use super::failure::{self, Failure};
 use super::style::{BAD, CHANGED, GOOD, QUIET, paint};
-use super::{measure, refusal};
-use crate::event::{Obstacle, Outcome, Restoration, Skip, Stop};
+use super::{foreign, measure, refusal};
+use crate::event::{Obstacle, Outcome, Rebooted, Restoration, Skip, Stop};
 use crate::name::HostName;
 
 /// How a host ended, as a mark and a few words without any cause: for tables.
@@ -29,6 +30,26 @@ pub fn verdict(outcome: &Outcome) -> String {
         Outcome::Committed { from, to } => {
             ("✓", GOOD, format!("committed: generation {to}, was {from}"))
         }
+        Outcome::Upgraded {
+            packages,
+            restarted,
+            rebooted,
+            reboot,
+        } => (
+            "✓",
+            GOOD,
+            upgraded((*packages, *restarted), *rebooted, reboot),
+        ),
+        Outcome::NotUpgraded { .. } => (
+            "✗",
+            BAD,
+            "not well after its upgrade, which stays".to_owned(),
+        ),
+        Outcome::UpgradeInDoubt { .. } => (
+            "?",
+            BAD,
+            "in doubt: it goes on with its upgrade alone".to_owned(),
+        ),
         Outcome::Unreachable { .. } => ("✗", BAD, "unreachable, nothing was changed".to_owned()),
         Outcome::Failed { .. } => ("✗", BAD, "failed, nothing was changed".to_owned()),
         Outcome::Refused { .. } => ("✗", BAD, "refused, nothing was changed".to_owned()),
@@ -67,6 +88,7 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
         | Outcome::Pending { .. }
         | Outcome::Committed { .. }
         | Outcome::Restored { .. }
+        | Outcome::Upgraded { .. }
         | Outcome::Interrupted => return None,
         Outcome::Unreachable { obstacle } => obstructed("unreachable", obstacle),
         Outcome::Failed { obstacle } => obstructed("failed, nothing was changed", obstacle),
@@ -102,17 +124,22 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
         } => {
             let said = last_word(transaction, last.as_ref());
             let settles = settles(last.as_ref(), *confirm_within_ms);
-            let look =
-                format!("`ssh {door} journalctl --unit=push-transaction` shows what it is doing");
-            Told {
-                now: Some(format!("{said}; {settles}")),
-                next: vec![format!("`push status {at}` asks it again"), look],
-                ..Told::new("in doubt", why.clone())
-            }
+            in_doubt((why, format!("{said}; {settles}")), UNIT, (at, door))
+        }
+        Outcome::UpgradeInDoubt { transaction, why } => {
+            let goes_on = format!(
+                "the host goes on with upgrade {transaction} alone, and records how it ends"
+            );
+            in_doubt((why, goes_on), UNITS, (at, door))
         }
         Outcome::Skipped {
             why: Skip::Stopped { stop },
         } => return skipped(stop),
+        Outcome::NotUpgraded {
+            at: stage,
+            why,
+            evidence,
+        } => not_upgraded((*stage, why), evidence.as_deref(), (at, door)),
     };
     Some(failure::failure(&Failure {
         host: host.as_str(),
@@ -122,6 +149,49 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
         found: told.found,
         next: told.next,
     }))
+}
+
+/// The unit that a transaction runs in, as journalctl is asked for it.
+const UNIT: &str = "--unit=push-transaction";
+
+/// The units that an upgrade runs in.
+const UNITS: &str = "--unit=push-transaction --unit=push-packages";
+
+/// A host of which nobody knows how it ends.
+fn in_doubt((why, now): (&str, String), units: &str, (at, door): (&str, &str)) -> Told {
+    Told {
+        now: Some(now),
+        next: vec![
+            format!("`push status {at}` asks it again"),
+            format!("`ssh {door} journalctl {units}` shows what it is doing"),
+        ],
+        ..Told::new("in doubt", why.to_owned())
+    }
+}
+
+/// What an upgrade did, and what it left to be done.
+fn upgraded(
+    (packages, restarted): (usize, usize),
+    rebooted: Rebooted,
+    reboot: &[String],
+) -> String {
+    let mut said = vec![format!("upgraded: {}", measure::count(packages, "package"))];
+    if restarted > 0 {
+        said.push(format!(
+            "{} restarted",
+            measure::count(restarted, "service")
+        ));
+    }
+    if rebooted == Rebooted::Yes {
+        said.push("rebooted".to_owned());
+    }
+    if let Some(reason) = reboot.first() {
+        let reason = foreign::line(reason);
+        said.push(format!(
+            "still needs a reboot: {reason} (`--reboot needed` does it)"
+        ));
+    }
+    said.join(", ")
 }
 
 /// What a host is like that has taken itself back.
@@ -187,6 +257,45 @@ fn obstructed(verdict: &'static str, obstacle: &Obstacle) -> Told {
     Told {
         next: next.into_iter().collect(),
         ..Told::new(verdict, obstacle.why.clone())
+    }
+}
+
+/// A host whose upgrade went wrong: what stays is said, since nothing is taken back.
+fn not_upgraded(
+    (stage, why): (Stage, &str),
+    evidence: Option<&Evidence>,
+    (at, door): (&str, &str),
+) -> Told {
+    let (verdict, now, repair) = match stage {
+        Stage::Packages => (
+            "packages failed",
+            "what was installed stays; nothing was restarted or rebooted after it",
+            format!("`ssh {door} sudo dpkg --configure -a` tries again what is half done"),
+        ),
+        Stage::Restart => (
+            "a service does not start again",
+            "its packages are upgraded and stay so",
+            format!("`ssh {door} systemctl --failed` shows what does not run"),
+        ),
+        Stage::Reboot => (
+            "not rebooted",
+            "its packages are upgraded and stay so",
+            format!("`ssh {door} sudo systemctl reboot` reboots it"),
+        ),
+        Stage::Health => (
+            "not well after its upgrade",
+            "its packages are upgraded and stay so",
+            format!("`ssh {door} systemctl --failed` shows what does not run"),
+        ),
+    };
+    Told {
+        now: Some(now.to_owned()),
+        found: evidence.map(failure::evidence).unwrap_or_default(),
+        next: vec![
+            repair,
+            format!("`push upgrade {at}` goes on with this host once it is mended"),
+        ],
+        ..Told::new(verdict, why.to_owned())
     }
 }
 

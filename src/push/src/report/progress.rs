@@ -34,6 +34,7 @@ pub struct Progress {
 struct Seen {
     board: Board,
     environment: String,
+    verb: Option<Verb>,
     told: Told,
     /// The hosts that have been told to switch and have not ended.
     switching: BTreeMap<HostName, Direction>,
@@ -47,6 +48,8 @@ enum Direction {
     Forward,
     /// Back to what it was before this push, because others failed.
     Back,
+    /// To newer packages, and never back.
+    Ahead,
 }
 
 /// How much of an end is told.
@@ -75,6 +78,7 @@ impl Progress {
             seen: Mutex::new(Seen {
                 board,
                 environment: String::new(),
+                verb: None,
                 told: Told::Everything,
                 switching: BTreeMap::new(),
                 outcomes: BTreeMap::new(),
@@ -139,7 +143,8 @@ impl Progress {
             } => {
                 seen.environment = environment.to_string();
                 seen.board.expect(hosts.len());
-                if *verb == Verb::Plan {
+                seen.verb = Some(*verb);
+                if matches!(verb, Verb::Plan | Verb::Offer) {
                     seen.told = Told::Plan;
                 }
             }
@@ -174,7 +179,7 @@ impl Progress {
                 ));
             }
             Milestone::Interrupted => self.report.warn(&interrupted(seen)),
-            Milestone::Left { alone } => self.report.warn(&left(alone, &seen.environment)),
+            Milestone::Left { alone } => self.report.warn(&left(alone, seen)),
             Milestone::Ended {
                 exit,
                 counts,
@@ -236,6 +241,8 @@ impl Seen {
     fn note(&mut self, host: &HostName, step: &Step) {
         if let Step::Restoring { .. } = step {
             self.switching.insert(host.clone(), Direction::Back);
+        } else if let Step::SystemUpgrade { .. } = step {
+            self.switching.insert(host.clone(), Direction::Ahead);
         } else if let Step::Switching { .. } = step {
             let going = self.switching.entry(host.clone());
             going.or_insert(Direction::Forward);
@@ -266,6 +273,14 @@ fn interrupted(seen: &Seen) -> String {
             names(&back)
         ));
     }
+    let ahead = seen.going(Direction::Ahead);
+    if !ahead.is_empty() {
+        return format!(
+            "interrupted: no further host is begun with; {} cannot be stopped in the midst of its packages\n  \
+             waiting for them to end; Ctrl-C again leaves them to themselves\n",
+            names(&ahead)
+        );
+    }
     if !said.is_empty() {
         return format!(
             "interrupted: {}\n  waiting for their answers, at most {}; Ctrl-C again leaves them to themselves\n",
@@ -274,7 +289,9 @@ fn interrupted(seen: &Seen) -> String {
         );
     }
     let is_committed = |(outcome, _): &(Outcome, u64)| matches!(outcome, Outcome::Committed { .. });
-    if seen.told == Told::Plan {
+    if matches!(seen.verb, Some(Verb::Upgrade | Verb::Offer)) {
+        "interrupted: stopping; no further host is upgraded\n".to_owned()
+    } else if seen.told == Told::Plan {
         "interrupted: stopping; a plan changes nothing\n".to_owned()
     } else if seen.outcomes.values().any(is_committed) {
         "interrupted: no further host is switched; what is committed stays\n".to_owned()
@@ -307,8 +324,14 @@ fn stopped(why: &Stop) -> String {
     }
 }
 
-fn left(alone: &[HostName], environment: &str) -> String {
+fn left(alone: &[HostName], seen: &Seen) -> String {
+    let environment = &seen.environment;
     match alone {
+        hosts if !hosts.is_empty() && seen.verb == Some(Verb::Upgrade) => format!(
+            "left: {} go on with their upgrade alone\n  {} `push status {environment}` tells how it ended\n",
+            names(hosts),
+            paint(super::style::HELP, "help:"),
+        ),
         [] => "left: no host was switching\n".to_owned(),
         hosts => format!(
             "left: {} settle alone. They were asked to take back; one that has not heard of it commits if \
@@ -348,6 +371,8 @@ fn total(exit: ExitCode, counts: &Counts, beside: &str) -> String {
         (counts.unchanged, "unchanged"),
         (counts.restored, "taken back"),
         (counts.untouched, "not touched"),
+        (counts.upgraded, "upgraded"),
+        (counts.broken, "not well, and not taken back"),
         (counts.in_doubt, "in doubt"),
     ];
     let said: Vec<String> = parts

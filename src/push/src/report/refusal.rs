@@ -80,6 +80,11 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             "put right what it names, then run the same again: it goes on where it stopped",
         )
         .with("it says", foreign::lines(output)),
+        Refusal::Packages { output, .. } => Words::new(
+            cause,
+            "put right what it names on the host, then run `push upgrade` again",
+        )
+        .with("it says", foreign::lines(output)),
         Refusal::Check { output, .. } => Words::new(
             cause,
             format!("`push diff {at}` shows what would change there"),

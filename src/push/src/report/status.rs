@@ -10,7 +10,7 @@ use push_wire::name::AppName;
 use super::style::{BAD, CHANGED, GOOD, QUIET, TITLE, paint};
 use super::table::Table;
 use super::text::Text;
-use super::{foreign, history, measure, unit};
+use super::{foreign, history, measure, unit, upgrade};
 
 /// What one host answered.
 #[derive(Debug)]
@@ -68,6 +68,10 @@ fn heading(text: &mut Text, present: &Present<'_>) {
                 "{host}  generation {number} (back to what {restored} was){last}"
             ));
         }
+    }
+    if let Some(record) = &present.status.upgrade {
+        let latest = upgrade::latest(record, present.now_unix_s);
+        text.line(format_args!("  {} {latest}", paint(QUIET, "upgrade:")));
     }
     if let Some(holder) = present.running {
         let holder = holder_line(holder, present.now_unix_s);
@@ -259,6 +263,7 @@ mod tests {
             ],
             last: None,
             drift: vec!["/etc/nginx/conf.d/push.conf differs\x1b[2J".into()],
+            upgrade: None,
         };
         let holder = Holder {
             operator: "ci".into(),

@@ -48,12 +48,7 @@ pub fn doing(step: &Step) -> String {
         }
         Step::Switching { generation, .. } => format!("switching to generation {generation}"),
         Step::Running { effect } => effect.to_string(),
-        Step::Probation {
-            confirm: Confirm::NotNeeded,
-        } => "on trial".to_owned(),
-        Step::Probation {
-            confirm: Confirm::Needed,
-        } => "on trial: stays only if a new connection gets in".to_owned(),
+        Step::Probation { confirm } => probation(*confirm).to_owned(),
         Step::Health {
             app,
             passed,
@@ -73,14 +68,39 @@ pub fn doing(step: &Step) -> String {
             why,
         } => reconnecting(*during, *attempt, why),
         Step::Restoring { to } => format!("bringing back what generation {to} was"),
+        Step::Offered {
+            packages,
+            security,
+            removals,
+        } => offered(*packages, *security, *removals),
+        Step::SystemUpgrade { .. } => "told to upgrade, the host goes on alone".to_owned(),
+        Step::UpgradeRuns { what } => foreign::line(what),
+        Step::Rebooting => "rebooting; waiting for it to come back".to_owned(),
         Step::Finished { outcome, took_ms } => finished(outcome, *took_ms),
+    }
+}
+
+fn offered(packages: usize, security: usize, removals: usize) -> String {
+    match (packages, removals) {
+        (0, 0) => "every package is as new as it may be".to_owned(),
+        _ => format!(
+            "{} to upgrade, {security} for security, {removals} to remove",
+            measure::count(packages, "package")
+        ),
+    }
+}
+
+fn probation(confirm: Confirm) -> &'static str {
+    match confirm {
+        Confirm::NotNeeded => "on trial",
+        Confirm::Needed => "on trial: stays only if a new connection gets in",
     }
 }
 
 fn reconnecting(during: Phase, attempt: u32, why: &str) -> String {
     let meaning = match during {
         Phase::Staging => " while staging, nothing is switched there",
-        Phase::Switching => ", the host goes on alone",
+        Phase::Switching | Phase::Upgrading => ", the host goes on alone",
     };
     let why = foreign::line(why);
     format!("connection lost{meaning}; calling it again ({attempt}): {why}")
@@ -149,6 +169,8 @@ pub fn is_news(step: &Step) -> bool {
         | Step::TakingBack { .. }
         | Step::Reconnecting { .. }
         | Step::Restoring { .. }
+        | Step::SystemUpgrade { .. }
+        | Step::Rebooting
         | Step::Finished { .. } => true,
         Step::Staging { bytes, held } => bytes > held,
         Step::Probation { confirm } => *confirm == Confirm::Needed,
@@ -157,6 +179,8 @@ pub fn is_news(step: &Step) -> bool {
         | Step::Connected { .. }
         | Step::Greeted { .. }
         | Step::Planned(_)
+        | Step::Offered { .. }
+        | Step::UpgradeRuns { .. }
         | Step::Sent { .. }
         | Step::Confirming
         | Step::Evidence { .. } => false,

@@ -12,6 +12,8 @@
 //! deploy      what the inventory declares      bootstrap   what a fresh machine is made into
 //! turn        a staged host's turn, and its outcome
 //! asking      status and history of many hosts each        many hosts at once, bounded
+//! upgrade     the operating system of many hosts           overhaul    one host's upgrade, to its end
+//! tally       what became of the hosts so far, and what it means for the others
 //! ```
 //!
 //! Must not know how a plan is made, how anything is shown, nor who asked. A failed host is an
@@ -31,6 +33,7 @@ mod deploy;
 mod each;
 mod intent;
 mod interrupt;
+mod overhaul;
 mod planning;
 mod policy;
 mod presence;
@@ -39,8 +42,10 @@ mod restoring;
 mod rollback;
 mod staging;
 mod switching;
+mod tally;
 mod ticket;
 mod turn;
+mod upgrade;
 mod waves;
 
 #[cfg(test)]
@@ -56,11 +61,13 @@ pub use deploy::{Deploy, DeployPlan};
 pub use each::each;
 pub use intent::{Answer, Change, Gate, Intent, Known, Planned, Plans, Proposal};
 pub use interrupt::{Interrupt, InterruptHandle, VERDICT_AFTER_INTERRUPT_MAX};
+pub use overhaul::{REBOOT_MAX, REBOOT_PAUSE};
 pub use policy::{Policy, Pushed};
 pub use presence::CONFIRM_PAUSE;
 pub use push::push;
 pub use rollback::{HISTORY_MAX, Rollback, RollbackPlan, target};
 pub use switching::{REATTACH_MAX, REATTACH_TRIES_MAX, UNKNOWN_TRIES_MAX};
+pub use upgrade::{Consent, Offers, Upgrade, Upgraded, upgrade};
 pub use waves::waves;
 
 use crate::event::Outcome;

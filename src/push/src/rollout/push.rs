@@ -4,26 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::contact::{Contact, failed, ms};
+use super::contact::{Contact, failed};
 use super::each::each;
 use super::planning::plan;
 use super::policy::{Policy, Pushed};
 use super::restoring::{Before, Former, restore};
 use super::staging::{Patience, meet, off_the_async_threads, stage};
 use super::switching::Order;
+use super::tally::{Contacts, Tally, end_all};
 use super::turn::{Ready, outcome, take};
 use super::waves::waves;
 use super::{Access, Answer, Change, Gate, Intent, Plans};
-use crate::event::{
-    Confirm, Counts, Milestone, Obstacle, ObstacleKind, Outcome, Skip, Step, Stop, Verb, exit_code,
-};
+use crate::event::{Confirm, Milestone, Obstacle, ObstacleKind, Outcome, Step, Stop, Verb};
 use crate::inventory::Undo;
 use crate::name::HostName;
 use crate::transport::Pending;
-
-type Contacts = BTreeMap<HostName, Contact>;
 
 /// A host that this push has committed.
 struct Committed {
@@ -35,9 +30,8 @@ struct Push<I: Intent> {
     access: Arc<Access>,
     intent: Arc<I>,
     policy: Policy,
-    began: Instant,
     patience: Patience,
-    outcomes: BTreeMap<HostName, Outcome>,
+    tally: Tally,
     plans: Plans<I::Plan>,
 }
 
@@ -49,12 +43,11 @@ pub async fn push<I: Intent>(
     gate: &dyn Gate<I::Plan>,
 ) -> Pushed<I::Plan> {
     let mut push = Push {
-        began: Instant::now(),
+        tally: Tally::new(Arc::clone(&access), policy.failures_max),
         patience: Patience::of(policy.patience, &policy.provenance.push),
         access: Arc::clone(&access),
         intent,
         policy,
-        outcomes: BTreeMap::new(),
         plans: BTreeMap::new(),
     };
     push.announce_start();
@@ -88,13 +81,13 @@ impl<I: Intent> Push<I> {
             return;
         }
         if let Some(stop) = self.ask(gate).await {
-            return self.skip(contacts, stop).await;
+            return self.tally.skip(contacts, stop).await;
         }
         self.access.announce(Milestone::Agreed);
         let ready = self.stage(contacts).await;
         if let Some(stop) = self.stop_before_switch() {
             let contacts = ready.into_iter().map(|(host, ready)| (host, ready.contact));
-            return self.skip(contacts.collect(), stop).await;
+            return self.tally.skip(contacts.collect(), stop).await;
         }
         self.switch_all(ready).await;
     }
@@ -133,24 +126,7 @@ impl<I: Intent> Push<I> {
             }
         })
         .await;
-        self.sort(greeted)
-    }
-
-    /// Keeps what succeeded, and takes the outcomes of what did not.
-    fn sort<T>(
-        &mut self,
-        results: BTreeMap<HostName, Result<T, Outcome>>,
-    ) -> BTreeMap<HostName, T> {
-        let mut kept = BTreeMap::new();
-        for (host, result) in results {
-            match result {
-                Ok(value) => {
-                    kept.insert(host, value);
-                }
-                Err(outcome) => self.finish(host, outcome),
-            }
-        }
-        kept
+        self.tally.sort(greeted)
     }
 
     /// The contacts, unless the push has to stop here; then they are skipped. A mere plan goes on
@@ -159,7 +135,7 @@ impl<I: Intent> Push<I> {
         let is_plan = self.policy.verb == Verb::Plan;
         match self.stop_before_switch() {
             Some(stop) if !is_plan || stop == Stop::Interrupted => {
-                self.skip(contacts, stop).await;
+                self.tally.skip(contacts, stop).await;
                 None
             }
             Some(_) | None => Some(contacts),
@@ -184,7 +160,7 @@ impl<I: Intent> Push<I> {
         })
         .await;
         let (mut contacts, mut refused) = (Contacts::new(), Contacts::new());
-        for (host, (contact, planned)) in self.sort(planned) {
+        for (host, (contact, planned)) in self.tally.sort(planned) {
             let summary = planned.proposal.summary.clone();
             self.access.tell(&host, Step::Planned(summary));
             match &planned.proposal.refused {
@@ -193,7 +169,7 @@ impl<I: Intent> Push<I> {
                 }
                 Some(obstacle) => {
                     refused.insert(host.clone(), contact);
-                    self.finish(host.clone(), failed(obstacle.clone()));
+                    self.tally.finish(host.clone(), failed(obstacle.clone()));
                 }
             }
             self.plans.insert(host, Arc::new(planned));
@@ -213,7 +189,8 @@ impl<I: Intent> Push<I> {
         });
         for (host, contact) in &unchanged {
             let generation = contact.conversation.hello().manifest.generation;
-            self.finish(host.clone(), Outcome::Unchanged { generation });
+            self.tally
+                .finish(host.clone(), Outcome::Unchanged { generation });
         }
         end_all(unchanged, self.access.parallel).await;
         changing
@@ -227,7 +204,8 @@ impl<I: Intent> Push<I> {
     async fn pending(&mut self, contacts: Contacts) {
         for (host, contact) in &contacts {
             let generation = contact.conversation.hello().manifest.generation;
-            self.finish(host.clone(), Outcome::Pending { generation });
+            self.tally
+                .finish(host.clone(), Outcome::Pending { generation });
         }
         end_all(contacts, self.access.parallel).await;
     }
@@ -269,7 +247,7 @@ impl<I: Intent> Push<I> {
             }
         })
         .await;
-        self.sort(staged)
+        self.tally.sort(staged)
     }
 
     async fn switch_all(&mut self, mut ready: BTreeMap<HostName, Ready<I::Plan>>) {
@@ -294,9 +272,9 @@ impl<I: Intent> Push<I> {
                 end_committed(done, self.access.parallel).await;
             }
             committed.extend(self.switch_wave(members).await);
-            if let Some(stop) = self.stop_after_wave() {
+            if let Some(stop) = self.tally.stop() {
                 let left = ready.into_iter().map(|(host, ready)| (host, ready.contact));
-                self.skip(left.collect(), stop.clone()).await;
+                self.tally.skip(left.collect(), stop.clone()).await;
                 return self.undo(committed, &stop).await;
             }
         }
@@ -346,7 +324,7 @@ impl<I: Intent> Push<I> {
             } else {
                 ended.insert(host.clone(), ready.contact);
             }
-            self.finish(host, outcome);
+            self.tally.finish(host, outcome);
         }
         end_all(ended, self.access.parallel).await;
         committed
@@ -398,7 +376,7 @@ impl<I: Intent> Push<I> {
         )
         .await;
         for (host, outcome) in restored {
-            self.finish(host, outcome);
+            self.tally.finish(host, outcome);
         }
     }
 
@@ -407,76 +385,18 @@ impl<I: Intent> Push<I> {
         if self.access.interrupt.is_asked() {
             return Some(Stop::Interrupted);
         }
-        let refused: Vec<HostName> = self.hosts(is_refusal);
+        let refused: Vec<HostName> = self.tally.hosts(is_refusal);
         if refused.is_empty() {
-            self.too_many_failures()
+            self.tally.stop()
         } else {
             Some(Stop::Refused { hosts: refused })
         }
     }
 
-    fn stop_after_wave(&self) -> Option<Stop> {
-        if self.access.interrupt.is_asked() {
-            return Some(Stop::Interrupted);
-        }
-        self.too_many_failures()
-    }
-
-    fn too_many_failures(&self) -> Option<Stop> {
-        let hosts = self.hosts(Outcome::is_failure);
-        let max = self.policy.failures_max;
-        let is_too_many = hosts.len() > usize::try_from(max).unwrap_or(usize::MAX);
-        is_too_many.then_some(Stop::Failures { hosts, max })
-    }
-
-    fn hosts(&self, which: impl Fn(&Outcome) -> bool) -> Vec<HostName> {
-        let found = self.outcomes.iter().filter(|(_, outcome)| which(outcome));
-        found.map(|(host, _)| host.clone()).collect()
-    }
-
-    /// Ends hosts whose turn will not come.
-    async fn skip(&mut self, contacts: Contacts, stop: Stop) {
-        self.access
-            .announce(Milestone::Stopped { why: stop.clone() });
-        for host in contacts.keys() {
-            let outcome = match &stop {
-                Stop::Interrupted => Outcome::Interrupted,
-                Stop::Failures { .. } | Stop::Refused { .. } | Stop::Declined { .. } => {
-                    let why = Skip::Stopped { stop: stop.clone() };
-                    Outcome::Skipped { why }
-                }
-            };
-            self.finish(host.clone(), outcome);
-        }
-        end_all(contacts, self.access.parallel).await;
-    }
-
-    fn finish(&mut self, host: HostName, outcome: Outcome) {
-        let took_ms = ms(self.began);
-        let finished = Step::Finished {
-            outcome: outcome.clone(),
-            took_ms,
-        };
-        self.access.tell(&host, finished);
-        self.outcomes.insert(host, outcome);
-    }
-
     fn ended(self) -> Pushed<I::Plan> {
-        if self.access.interrupt.is_left() {
-            let alone = self.hosts(Outcome::is_in_doubt);
-            self.access.announce(Milestone::Left { alone });
-        }
-        let exit = exit_code(self.outcomes.values());
-        let traffic = self.access.traffic.total();
-        self.access.announce(Milestone::Ended {
-            exit,
-            counts: Counts::of(self.outcomes.values()),
-            took_ms: ms(self.began),
-            sent: traffic.sent,
-            received: traffic.received,
-        });
+        let exit = self.tally.end();
         Pushed {
-            outcomes: self.outcomes,
+            outcomes: self.tally.outcomes,
             plans: self.plans,
             exit,
         }
@@ -497,6 +417,9 @@ fn is_refusal(outcome: &Outcome) -> bool {
         | Outcome::Restored { .. }
         | Outcome::NotRestored { .. }
         | Outcome::InDoubt { .. }
+        | Outcome::Upgraded { .. }
+        | Outcome::NotUpgraded { .. }
+        | Outcome::UpgradeInDoubt { .. }
         | Outcome::Skipped { .. }
         | Outcome::Interrupted => false,
     }
@@ -507,10 +430,6 @@ async fn end_committed(committed: BTreeMap<HostName, Committed>, parallel: usize
         .into_iter()
         .map(|(host, committed)| (host, committed.contact));
     end_all(contacts.collect(), parallel).await;
-}
-
-async fn end_all(contacts: Contacts, parallel: usize) {
-    each(contacts, parallel, |_, contact| contact.end()).await;
 }
 
 fn no_plan(host: &HostName) -> Obstacle {

@@ -64,7 +64,13 @@ impl Patience {
         self.until = self.until.max(Instant::now() + wait);
     }
 
-    fn is_over(&self) -> bool {
+    /// The name of the push that waits.
+    pub fn push(&self) -> &str {
+        &self.push
+    }
+
+    /// Whether nobody waits any more.
+    pub fn is_over(&self) -> bool {
         Instant::now() >= self.until
     }
 }

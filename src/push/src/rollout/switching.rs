@@ -422,6 +422,8 @@ impl<'a> Watch<'a> {
                 wanted,
                 answer,
             }),
+            // Only an upgrade of the operating system tells such.
+            Progress::Working { .. } => {}
             Progress::Evidence(evidence) => {
                 self.evidence = Some(evidence.clone());
                 self.tell(Step::Evidence { evidence });
@@ -469,7 +471,7 @@ impl<'a> Watch<'a> {
 
 /// The pause before a call: doubled each time, between half and the whole of it at random, so that
 /// hosts that were lost together are not called together.
-fn pause(attempt: u32) -> Duration {
+pub fn pause(attempt: u32) -> Duration {
     let whole = PAUSE
         .saturating_mul(1 << attempt.saturating_sub(1).min(16))
         .min(PAUSE_MAX);
@@ -484,7 +486,7 @@ fn unknown(ticket: &Ticket, why: &str) -> End {
     }
 }
 
-fn no_randomness() -> Obstacle {
+pub fn no_randomness() -> Obstacle {
     Obstacle {
         kind: ObstacleKind::Start,
         code: "push::rollout::randomness".into(),

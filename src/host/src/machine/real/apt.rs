@@ -1,13 +1,16 @@
-//! apt and dpkg. Each job runs as a transient unit, so that it goes on to its end when the connection, or
+//! apt and dpkg: their work, and what they are asked. Each job runs as a transient unit, so that it goes on to its end when the connection, or
 //! push-host itself, goes in the midst of it; whoever comes next waits for that end. Nothing asks, nothing is
-//! removed, a file that somebody changed is kept as it is.
+//! removed that was not shown, a file that somebody changed is kept as it is.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use push_wire::groundwork::PackageName;
+use push_wire::upgrade::{Packages, Scope};
 
+use super::offer;
 use super::process::Program;
+use crate::dpkg::Status;
 use crate::machine::{Job, ToolError};
 
 /// The unit that a job runs in: never two at a time.
@@ -16,6 +19,10 @@ const UNIT: &str = "push-packages.service";
 /// How long a job may take. systemd ends it then.
 const JOB_LIMIT: Duration = Duration::from_secs(30 * 60);
 
+/// How long an upgrade may take: only a script of a package that hangs takes so long, and what it left is
+/// finished by the next one.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(4 * 3600);
+
 /// How long after that systemd may take to say so.
 const JOB_END: Duration = Duration::from_secs(120);
 
@@ -23,10 +30,10 @@ const JOB_END: Duration = Duration::from_secs(120);
 const LOCK_WAIT: &str = "DPkg::Lock::Timeout=300";
 
 /// How long a question may take.
-const QUESTION_LIMIT: Duration = Duration::from_secs(60);
+const QUESTION_LIMIT: Duration = Duration::from_secs(120);
 
 /// The longest answer that is read, in bytes: some hundred bytes a package.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// How often dpkg, which does not wait for its lock, is tried.
 const FINISH_TRIES: u32 = 60;
@@ -49,7 +56,13 @@ pub(super) fn work(job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolErro
     wait_for_the_last(tell)?;
     match job {
         Job::Finish => finish(tell),
-        Job::Refresh | Job::Install(_) => run(&argv(job), tell),
+        Job::Refresh | Job::RefreshAll | Job::Install(_) => run((&argv(job), JOB_LIMIT), tell),
+        Job::Upgrade(_) => {
+            let upgraded = run((&argv(job), UPGRADE_LIMIT), tell);
+            // An upgrade of systemd's own may cut the line to the unit, not the unit.
+            wait_for_the_last(tell)?;
+            upgraded
+        }
     }
 }
 
@@ -72,6 +85,32 @@ fn argv(job: &Job) -> Vec<String> {
             "Acquire::Retries=3",
             "update",
         ],
+        Job::RefreshAll => &[
+            "apt-get",
+            "-q",
+            "-o",
+            LOCK_WAIT,
+            "-o",
+            "Acquire::Retries=3",
+            "-o",
+            "APT::Update::Error-Mode=any",
+            "update",
+        ],
+        Job::Upgrade(_) => &[
+            "apt-get",
+            "-q",
+            "-y",
+            "-o",
+            LOCK_WAIT,
+            "-o",
+            "Acquire::Retries=3",
+            "-o",
+            "Dpkg::Use-Pty=0",
+            "-o",
+            "Dpkg::Options::=--force-confold",
+            "-o",
+            "Dpkg::Options::=--force-confdef",
+        ],
         Job::Install(_) => &[
             "apt-get",
             "-q",
@@ -93,16 +132,26 @@ fn argv(job: &Job) -> Vec<String> {
         ],
     };
     let mut argv: Vec<String> = fixed.iter().map(|word| (*word).to_owned()).collect();
-    if let Job::Install(packages) = job {
-        argv.extend(packages.iter().map(ToString::to_string));
+    match job {
+        Job::Install(packages) => argv.extend(packages.iter().map(ToString::to_string)),
+        Job::Upgrade(scope) => argv.extend(verb(*scope).iter().map(|word| (*word).to_owned())),
+        Job::Finish | Job::Refresh | Job::RefreshAll => {}
     }
     argv
+}
+
+/// How apt is told how far an upgrade goes: the same when it is only asked.
+fn verb(scope: Scope) -> &'static [&'static str] {
+    match scope {
+        Scope::Safe => &["--with-new-pkgs", "upgrade"],
+        Scope::Full => &["dist-upgrade"],
+    }
 }
 
 /// dpkg says at once that another one has its lock; that one is waited for.
 fn finish(tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
     let argv = argv(&Job::Finish);
-    let mut finished = run(&argv, tell);
+    let mut finished = run((&argv, JOB_LIMIT), tell);
     for _ in 1..FINISH_TRIES {
         match &finished {
             Err(ToolError::Failed { output, .. }) if output.contains("lock") => {
@@ -111,14 +160,14 @@ fn finish(tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
             }
             Ok(()) | Err(_) => break,
         }
-        finished = run(&argv, tell);
+        finished = run((&argv, JOB_LIMIT), tell);
     }
     finished
 }
 
-fn run(argv: &[String], tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
+fn run((argv, within): (&[String], Duration), tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
     let shown = argv.join(" ");
-    let limit = format!("--property=RuntimeMaxSec={}", JOB_LIMIT.as_secs());
+    let limit = format!("--property=RuntimeMaxSec={}", within.as_secs());
     let mut unit = vec![
         "systemd-run",
         "--quiet",
@@ -134,7 +183,7 @@ fn run(argv: &[String], tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
     unit.extend(ENVIRONMENT);
     unit.push("--");
     unit.extend(argv.iter().map(String::as_str));
-    let ended = Program::new(&unit, JOB_LIMIT + JOB_END).run_telling(tell)?;
+    let ended = Program::new(&unit, within + JOB_END).run_telling(tell)?;
     if ended.status.success() {
         return Ok(());
     }
@@ -156,7 +205,7 @@ fn wait_for_the_last(tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
         if !active.status.success() {
             return Ok(());
         }
-        if began.elapsed() >= JOB_LIMIT + JOB_END {
+        if began.elapsed() >= UPGRADE_LIMIT + JOB_END {
             return Err(ToolError::Late {
                 tool: UNIT.to_owned(),
                 seconds: began.elapsed().as_secs(),
@@ -167,54 +216,48 @@ fn wait_for_the_last(tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
     }
 }
 
+/// What apt would do now. Nothing is locked, and nothing changed.
+pub(super) fn packages(scope: Scope, status: &str) -> Result<Packages, ToolError> {
+    let mut simulate = vec!["apt-get", "-q", "--simulate"];
+    simulate.extend(verb(scope));
+    let simulated = ask(&simulate)?;
+    let status = Status::parse(status);
+    let names: Vec<String> = status
+        .installed()
+        .map(|(package, _)| package.to_string())
+        .collect();
+    let mut policy = vec!["apt-cache", "policy", "--"];
+    policy.extend(names.iter().map(String::as_str));
+    let policy = ask(&policy)?;
+    offer::packages((&simulated, &policy), &status).map_err(|output| ToolError::Failed {
+        tool: simulate.join(" "),
+        output,
+    })
+}
+
+fn ask(argv: &[&str]) -> Result<String, ToolError> {
+    let program = Program::new(argv, QUESTION_LIMIT).output_bytes_max(ANSWER_BYTES_MAX);
+    Ok(program.succeed()?.stdout)
+}
+
 /// Those of these packages that apt has a candidate for.
 pub(super) fn available(
     packages: &BTreeSet<PackageName>,
 ) -> Result<BTreeSet<PackageName>, ToolError> {
     let mut argv = vec!["apt-cache", "policy", "--"];
     argv.extend(packages.iter().map(PackageName::as_str));
-    let said = Program::new(&argv, QUESTION_LIMIT)
-        .output_bytes_max(ANSWER_BYTES_MAX)
-        .succeed()?
-        .stdout;
-    let known = candidates(&said);
+    let said = ask(&argv)?;
+    let known = offer::candidates(&said);
     let wanted = packages.iter();
     Ok(wanted
-        .filter(|name| known.contains(name.as_str()))
+        .filter(|name| known.contains_key(name.as_str()))
         .cloned()
         .collect())
-}
-
-/// The packages with a candidate, as `apt-cache policy` lists them: `name:` at the start of a line, and
-/// below it, set in, `Candidate: 1.2-3` or `Candidate: (none)`.
-fn candidates(said: &str) -> BTreeSet<&str> {
-    let mut known = BTreeSet::new();
-    let mut package = None;
-    for line in said.lines() {
-        if !line.starts_with(' ') {
-            // With another architecture's name behind it, it is another package.
-            package = line.strip_suffix(':');
-        } else if let Some(version) = line.trim_start().strip_prefix("Candidate: ")
-            && version != "(none)"
-        {
-            known.extend(package);
-        }
-    }
-    known
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_package_without_a_candidate_cannot_be_had() {
-        let said = "nginx:\n  Installed: (none)\n  Candidate: 1.22.1-9\n  Version table:\n     \
-                    1.22.1-9 500\nghost:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n\
-                    g++:\n  Installed: 4:12.2.0-3\n  Candidate: 4:12.2.0-3\n";
-        assert_eq!(candidates(said), ["g++", "nginx"].into());
-        assert!(candidates("N: Unable to locate package x\n").is_empty());
-    }
 
     #[test]
     fn names_come_after_the_end_of_options_and_nothing_is_removed_or_asked() {
@@ -225,5 +268,18 @@ mod tests {
             assert!(argv.iter().any(|word| word == option), "{option}");
         }
         assert!(ENVIRONMENT.contains(&"--setenv=DEBIAN_FRONTEND=noninteractive"));
+    }
+
+    #[test]
+    fn an_upgrade_keeps_files_that_were_edited_and_removes_only_what_it_was_shown_to_remove() {
+        let safe = argv(&Job::Upgrade(Scope::Safe));
+        assert!(safe.ends_with(&["--with-new-pkgs".into(), "upgrade".into()]));
+        let full = argv(&Job::Upgrade(Scope::Full));
+        assert_eq!(full.last().map(String::as_str), Some("dist-upgrade"));
+        for argv in [safe, full] {
+            assert!(argv.contains(&"Dpkg::Options::=--force-confold".to_owned()));
+            assert!(argv.contains(&LOCK_WAIT.to_owned()));
+            assert!(!argv.iter().any(|word| word.contains("autoremove")));
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`accounts`] | users and groups by number, without NSS, which a static program does not have |
 //! | `apt` | the work of apt and dpkg |
+//! | `offer` | what apt says, made into values |
+//! | `outdated` | who runs from files that are gone |
 //! | `disk` | the [`super::Disk`] of a host |
 //! | `walk` | finds the folder that a path is in, past nobody's links but root's |
 //! | [`process`] | runs a program within a limit of time and output |
@@ -22,15 +24,20 @@ use push_wire::groundwork::PackageName;
 use push_wire::health::Probe;
 use push_wire::journal::UnitState;
 use push_wire::name::{AppName, UnitName, UserName};
+use push_wire::upgrade::{Packages, Scope};
 use rustix::time::{ClockId, clock_gettime};
 use zeroize::Zeroizing;
 
-use super::{Clock, Job, Tool, ToolError, World};
+use super::{
+    Clock, Disk as _, Job, Outdated, Standing, System, TEXT_BYTES_MAX, Tool, ToolError, World,
+};
 use crate::layout::Layout;
 
 pub mod accounts;
 mod apt;
 mod disk;
+mod offer;
+mod outdated;
 mod probe;
 pub mod process;
 mod surroundings;
@@ -136,11 +143,33 @@ impl World for Real {
     }
 }
 
+impl System for Real {
+    fn packages(&self, scope: Scope) -> Result<Packages, ToolError> {
+        let path = self.layout.dpkg_status();
+        let status = self
+            .read(&path, TEXT_BYTES_MAX)
+            .map_err(|error| ToolError::Missing {
+                tool: "dpkg".to_owned(),
+                why: error.to_string(),
+            })?;
+        apt::packages(scope, &String::from_utf8_lossy(&status))
+    }
+
+    fn outdated(&self) -> io::Result<Outdated> {
+        let up_s = self.boottime_ms() / 1000;
+        outdated::outdated(self.unix_s().saturating_sub(up_s))
+    }
+
+    fn standing(&self) -> Result<Standing, ToolError> {
+        units::standing()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::machine::real::process::Program;
-    use crate::machine::{Access, Disk as _, Node};
+    use crate::machine::{Access, Node};
 
     /// Files belong to whoever runs the test; as another user than root, ownership cannot be given.
     fn scratch() -> Option<(tempfile::TempDir, Real)> {

@@ -64,6 +64,7 @@ pub(super) fn run(tool: &Tool) -> Result<(), ToolError> {
             .map(drop),
         Tool::MakeSwap(file, bytes) => make_swap(file, *bytes),
         Tool::SwapOn(file) => quick(&["swapon", "--", &file.to_string_lossy()]),
+        Tool::Reboot => systemctl(&["reboot", "--no-block"], SYSTEMD_LIMIT),
     }
 }
 

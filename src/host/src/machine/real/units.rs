@@ -9,7 +9,7 @@ use rustix::time::ClockId;
 
 use super::milliseconds;
 use super::process::Program;
-use crate::machine::ToolError;
+use crate::machine::{Standing, ToolError};
 
 /// How long systemd has to answer.
 const SHOW_LIMIT: Duration = Duration::from_secs(20);
@@ -57,6 +57,38 @@ pub(super) fn show(units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolErr
             ..state
         })
         .collect())
+}
+
+/// Which units have failed, and whether the boot has come to its end. Source: systemctl(1).
+pub(super) fn standing() -> Result<Standing, ToolError> {
+    let argv = [
+        "systemctl",
+        "list-units",
+        "--all",
+        "--plain",
+        "--full",
+        "--no-legend",
+        "--no-pager",
+        "--state=failed,auto-restart",
+    ];
+    let listed = Program::new(&argv, SHOW_LIMIT)
+        .output_bytes_max(SHOW_BYTES_MAX)
+        .succeed()?;
+    // Its status says how the system is, too: only what it prints is asked for.
+    let running = Program::new(&["systemctl", "is-system-running"], SHOW_LIMIT).run()?;
+    Ok(Standing {
+        starting: matches!(running.stdout.trim(), "initializing" | "starting"),
+        failed: failed(&listed.stdout),
+    })
+}
+
+/// The first word of each line; some versions put a mark before it.
+fn failed(listed: &str) -> BTreeSet<String> {
+    let units = listed.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        words.find(|word| word.contains('.'))
+    });
+    units.map(str::to_owned).collect()
 }
 
 fn state(block: &str, now_us: u64) -> UnitState {
@@ -160,6 +192,17 @@ mod tests {
             ("inactive", None)
         );
         assert_eq!(state("\u{1b}[31m no equals sign", 9), UnitState::default());
+    }
+
+    #[test]
+    fn units_that_failed_are_read_with_and_without_a_mark() {
+        let listed =
+            "api.service loaded failed failed The API\n● data.mount loaded failed failed /data\n";
+        assert_eq!(
+            failed(listed),
+            ["api.service", "data.mount"].map(str::to_owned).into()
+        );
+        assert!(failed("").is_empty());
     }
 
     #[test]

@@ -292,7 +292,8 @@ impl Simulated {
             | Tool::SetHostname(_)
             | Tool::MakeLocales
             | Tool::MakeSwap(_, _)
-            | Tool::SwapOn(_) => return None,
+            | Tool::SwapOn(_)
+            | Tool::Reboot => return None,
         };
         self.troubles.has(fault, self.calls()).then_some(fault)
     }

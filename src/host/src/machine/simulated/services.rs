@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use push_wire::journal::UnitState;
+use push_wire::upgrade::Packages;
 
 use super::disk::MemoryDisk;
 use crate::layout::Layout;
-use crate::machine::Tool;
+use crate::machine::{Owner, Tool};
 
 /// A unit's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub struct Services {
     pub loaded: BTreeMap<String, String>,
     /// The processes.
     pub running: BTreeMap<String, Running>,
-    failed: BTreeSet<String>,
+    /// The units that have failed.
+    pub failed: BTreeSet<String>,
     /// The texts of `/etc/push/current/nginx` that nginx's workers serve.
     pub nginx: BTreeMap<String, String>,
     /// `table inet push`.
@@ -43,6 +45,14 @@ pub struct Services {
     invocations: u64,
     /// The jobs that apt and dpkg were given.
     pub jobs: Vec<String>,
+    /// How often a reboot was ordered.
+    pub reboots: u32,
+    /// What apt's sources have beyond what is installed.
+    pub offer: Packages,
+    /// Who runs from files that are gone, and starts anew when it is restarted.
+    pub outdated: BTreeMap<Owner, PathBuf>,
+    /// Packages whose scripts fail.
+    pub broken: BTreeSet<String>,
     /// The packages that apt's lists name before they are fetched; all that exist, when not said.
     pub listed: Option<BTreeSet<String>>,
 }
@@ -52,6 +62,8 @@ impl Services {
     pub fn power_on(&mut self, disk: &MemoryDisk) {
         *self = Self {
             invocations: self.invocations,
+            offer: std::mem::take(&mut self.offer),
+            broken: std::mem::take(&mut self.broken),
             ..Self::default()
         };
         self.read_units(disk);
@@ -86,6 +98,7 @@ impl Services {
             }
             Tool::Restart(unit) => return self.start(disk, unit.as_str()),
             Tool::TryRestart(unit) => {
+                self.outdated.remove(&Owner::Service(unit.clone()));
                 if self.running.contains_key(unit.as_str()) {
                     return self.start(disk, unit.as_str());
                 }
@@ -115,6 +128,7 @@ impl Services {
             | Tool::MakeLocales
             | Tool::MakeSwap(_, _)
             | Tool::SwapOn(_) => {}
+            Tool::Reboot => self.reboots += 1,
         }
         Ok(())
     }

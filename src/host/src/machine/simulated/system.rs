@@ -7,13 +7,44 @@ use std::path::Path;
 
 use push_wire::groundwork::PackageName;
 use push_wire::name::UserName;
+use push_wire::upgrade::{Packages, Scope};
 
 use super::services::Services;
 use super::{Simulated, failed};
-use crate::machine::{Job, ToolError};
+use crate::dpkg::Status;
+use crate::machine::{Job, Outdated, Standing, System, ToolError};
 
 const STATUS: &str = "/var/lib/dpkg/status";
 const PASSWD: &str = "/etc/passwd";
+
+impl System for Simulated {
+    fn packages(&self, _scope: Scope) -> Result<Packages, ToolError> {
+        self.look().map_err(|error| wrong(&error))?;
+        let text = self.system_file(STATUS)?;
+        let status = Status::parse(&text);
+        let mut offer = self.services.offer.clone();
+        offer
+            .changes
+            .retain(|change| !status.has(&change.package, &change.to));
+        Ok(offer)
+    }
+
+    fn outdated(&self) -> io::Result<Outdated> {
+        self.look()?;
+        Ok(Outdated {
+            found: self.services.outdated.clone(),
+            kernels: vec![],
+        })
+    }
+
+    fn standing(&self) -> Result<Standing, ToolError> {
+        self.look().map_err(|error| wrong(&error))?;
+        Ok(Standing {
+            starting: false,
+            failed: self.services.failed.clone(),
+        })
+    }
+}
 
 impl Services {
     /// Those of these packages that the lists name. Some exist nowhere.
@@ -39,13 +70,14 @@ impl Simulated {
                     .replace("half-configured", "installed");
                 self.keep(STATUS, &status)
             }
-            Job::Refresh => {
+            Job::Refresh | Job::RefreshAll => {
                 self.tool("apt-get update")?;
                 self.services.jobs.push("refresh".to_owned());
                 self.services.listed = None;
                 Ok(())
             }
             Job::Install(packages) => packages.iter().try_for_each(|name| self.install(name)),
+            Job::Upgrade(_) => self.upgrade(),
         }
     }
 
@@ -59,6 +91,36 @@ impl Simulated {
                 .system_file(STATUS)?
                 .replace(&stanza("half-configured"), "");
             self.keep(STATUS, &(others + &stanza(state)))?;
+        }
+        Ok(())
+    }
+
+    /// Brings each package that the sources have newer to that, one after the other.
+    fn upgrade(&mut self) -> Result<(), ToolError> {
+        for change in self.services.offer.changes.clone() {
+            self.services
+                .jobs
+                .push(format!("upgrade {}", change.package));
+            for state in ["half-configured", "installed"] {
+                self.tool("apt-get upgrade")?;
+                if state == "installed" && self.services.broken.contains(change.package.as_str()) {
+                    return Err(failed(
+                        "apt-get upgrade",
+                        "E: Sub-process returned an error code",
+                    ));
+                }
+                let head = format!("Package: {}\n", change.package);
+                let text = self.system_file(STATUS)?;
+                let others: String = text
+                    .split_inclusive("\n\n")
+                    .filter(|stanza| !stanza.starts_with(&head))
+                    .collect();
+                let stanza = format!(
+                    "{head}Status: install ok {state}\nVersion: {}\n\n",
+                    change.to
+                );
+                self.keep(STATUS, &(others + &stanza))?;
+            }
         }
         Ok(())
     }

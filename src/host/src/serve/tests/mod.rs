@@ -89,6 +89,11 @@ impl Outside for Played {
         Ok(())
     }
 
+    fn upgrade(&mut self, id: &TransactionId) -> Result<(), String> {
+        self.launched.push(id.clone());
+        Ok(())
+    }
+
     fn connection(&self) -> Option<Connection> {
         self.connection.clone()
     }

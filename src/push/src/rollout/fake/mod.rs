@@ -4,6 +4,7 @@
 
 mod machine;
 mod serving;
+mod upgrading;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,7 @@ use push_wire::journal::{Cause, Progress, State};
 use push_wire::manifest::{Manifest, Placed, Provenance, Slice};
 use push_wire::message::{Holder, Refusal, Transaction};
 use push_wire::name::{GenerationId, TransactionId};
+use push_wire::upgrade::{End, Offer, Record};
 
 use tokio::sync::watch;
 
@@ -135,6 +137,16 @@ pub struct Host {
     pub received: u64,
     /// Bytes of packs that were taken out of the connection so far.
     pub taken: u64,
+    /// What an upgrade of its operating system would do.
+    pub offer: Result<Offer, Refusal>,
+    /// How the next upgrade ends.
+    pub upgrade_ends: End,
+    /// How often it began one.
+    pub upgrades: u32,
+    /// Its latest upgrade.
+    pub record: Option<Record>,
+    /// How often it was booted again.
+    pub boots: u32,
     pub(super) is_lost: bool,
     pub(super) is_installed: bool,
     pub(super) upgraded: Option<Digest>,
@@ -200,6 +212,11 @@ impl Default for Host {
             dials: 0,
             received: 0,
             taken: 0,
+            offer: Ok(Offer::default()),
+            upgrade_ends: End::Done,
+            upgrades: 0,
+            record: None,
+            boots: 0,
             is_lost: false,
             is_installed: true,
             upgraded: None,

@@ -19,16 +19,16 @@ use crate::transport::Status;
 use crate::transport::session::FarEnd;
 
 /// Why a session is over.
-enum Over {
+pub(super) enum Over {
     /// The connection is gone without a word.
     Lost,
     /// The command has ended.
     Ended(u32, &'static str),
 }
 
-struct Serving {
-    world: World,
-    name: String,
+pub(super) struct Serving {
+    pub(super) world: World,
+    pub(super) name: String,
     far: FarEnd,
     decoder: Decoder,
 }
@@ -62,7 +62,7 @@ pub async fn run(world: World, name: String, command: &'static str, far: FarEnd)
 }
 
 impl Serving {
-    fn hits(&self, fault: Fault) -> bool {
+    pub(super) fn hits(&self, fault: Fault) -> bool {
         self.world.hits(&self.name, fault)
     }
 
@@ -99,7 +99,7 @@ impl Serving {
     }
 
     /// Waits for the laptop to hang up.
-    async fn idle(&mut self) -> Result<(), Over> {
+    pub(super) async fn idle(&mut self) -> Result<(), Over> {
         while self.far.input.recv().await.is_some() {}
         Ok(())
     }
@@ -169,7 +169,10 @@ impl Serving {
                     version: if is_later { "99.0.0" } else { "0.1.0" }.into(),
                     digest,
                 },
-                facts: facts(),
+                facts: Facts {
+                    boot_id: host.boot_id(),
+                    ..facts()
+                },
                 manifest: host.manifest.clone(),
                 running: (is_busy || is_at_work).then(|| host.holder.clone()),
                 fingerprint_key: String::new(),
@@ -211,6 +214,7 @@ impl Serving {
                     units: vec![],
                     last: None,
                     drift: vec![],
+                    upgrade: None,
                 };
                 self.say(&Reply::Status(Box::new(status))).await
             }
@@ -224,6 +228,8 @@ impl Serving {
                 let lacking = packages.map(push_wire::groundwork::Work::Package);
                 self.say(&Reply::Survey(lacking.collect())).await
             }
+            Request::Offer(_) => self.offer().await,
+            Request::UpgradeSystem(order) => self.upgrade_system(*order).await,
             Request::Texts { digests } => {
                 let text = push_wire::message::Bytes(b"not what its digest says".to_vec());
                 let texts = digests.into_iter().map(|digest| (digest, text.clone()));
@@ -461,11 +467,11 @@ impl Serving {
         self.say(&Reply::Verdict { transaction, state }).await
     }
 
-    async fn refuse(&mut self, refusal: Refusal) -> Result<(), Over> {
+    pub(super) async fn refuse(&mut self, refusal: Refusal) -> Result<(), Over> {
         self.say(&Reply::Refused(Box::new(refusal))).await
     }
 
-    async fn say(&mut self, reply: &Reply) -> Result<(), Over> {
+    pub(super) async fn say(&mut self, reply: &Reply) -> Result<(), Over> {
         self.say_bytes(encode_message(reply).unwrap()).await
     }
 

@@ -5,6 +5,7 @@ mod flood;
 mod interrupted;
 mod switching;
 mod truth;
+mod upgrading;
 mod waves;
 
 use std::collections::BTreeSet;
@@ -367,8 +368,11 @@ impl Shown {
                         assert!(states.is_empty() && at == GenerationId(3), "{told}");
                     }
                     Outcome::NotRestored { .. } => assert!(committed >= 1, "{told}"),
-                    // It claims nothing.
-                    Outcome::InDoubt { .. } => {}
+                    // It claims nothing; and an upgrade has no transaction.
+                    Outcome::InDoubt { .. }
+                    | Outcome::Upgraded { .. }
+                    | Outcome::NotUpgraded { .. }
+                    | Outcome::UpgradeInDoubt { .. } => {}
                 }
             });
         }
