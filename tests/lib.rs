@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`authority`] | a real authority for certificates, beside a fleet |
 //! | [`cuts`] | the moments at which power goes, and what came of them |
 //! | [`hosts`] | throw-away hosts of the rehearsal |
 //! | [`lab`] | a project folder beside a fleet, and `push` run in it |
@@ -12,6 +13,7 @@
 //! | [`verdict`] | that tool, journal and host say one thing in the end |
 //! | [`witness`] | what a host is found to be, looked at from outside |
 
+pub mod authority;
 pub mod cuts;
 pub mod hosts;
 pub mod lab;

@@ -295,6 +295,26 @@ impl Layout {
         self.at("/swapfile")
     }
 
+    /// Everything that certbot keeps.
+    pub fn certbot(&self) -> PathBuf {
+        self.at(push_wire::certificate::CERTBOT)
+    }
+
+    /// The settings by which certbot renews one certificate.
+    pub fn renewal(&self, file: &str) -> PathBuf {
+        self.certbot().join("renewal").join(file)
+    }
+
+    /// The link by which Debian's nginx shows its welcome page.
+    pub fn welcome_page(&self) -> PathBuf {
+        self.at("/etc/nginx/sites-enabled/default")
+    }
+
+    /// nginx's own settings: there once it is installed.
+    pub fn nginx_settings(&self) -> PathBuf {
+        self.at("/etc/nginx/nginx.conf")
+    }
+
     /// The host's own SSH keys that secrets can be sealed to, the preferred one first.
     pub fn host_keys(&self) -> [PathBuf; 2] {
         [

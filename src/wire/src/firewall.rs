@@ -27,6 +27,11 @@ impl Ports {
             last: port,
         }
     }
+
+    /// Whether a port is among them.
+    pub fn contains(&self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
 }
 
 impl fmt::Display for Ports {

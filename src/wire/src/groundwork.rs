@@ -1,5 +1,5 @@
 //! Groundwork: what a host is given before a switch and keeps when the rest is taken back. Packages,
-//! logins, its names, its clock's zone, its language, swap.
+//! logins, its names, its clock's zone, its language, swap, certificates.
 //!
 //! Each is idempotent: what is there already is left as it is, so doing it again does nothing. A new
 //! kind is a field of [`Groundwork`] and a variant of [`Work`]; the host's own `groundwork` then does
@@ -10,6 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::Certificate;
 use crate::checked_text;
 use crate::name::UserName;
 
@@ -72,6 +73,31 @@ pub struct Groundwork {
     pub locale: Option<Locale>,
     /// The size of a swap file, in bytes, where there is none yet.
     pub swap_bytes: Option<u64>,
+    /// What becomes of the page that Debian's nginx shows for every name.
+    #[serde(default, skip_serializing_if = "WelcomePage::is_left")]
+    pub welcome_page: WelcomePage,
+    /// Certificates that are asked for where they are not there yet.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub certificates: BTreeSet<Certificate>,
+}
+
+/// What becomes of the page that Debian's nginx shows for every name that no site has. As long as it is
+/// there, no site of push's can be the one for such names, nor can challenges be answered for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WelcomePage {
+    /// It stays.
+    #[default]
+    Left,
+    /// It goes, unless somebody has changed it.
+    Removed,
+}
+
+impl WelcomePage {
+    /// Whether it stays.
+    pub fn is_left(&self) -> bool {
+        *self == Self::Left
+    }
 }
 
 /// One piece of groundwork that a host lacks, or would do.
@@ -90,6 +116,10 @@ pub enum Work {
     Locale(Locale),
     /// It has no swap file.
     Swap(u64),
+    /// Its nginx shows its welcome page, or would once it is installed.
+    WelcomePage,
+    /// It does not have this certificate.
+    Certificate(Certificate),
 }
 
 impl fmt::Display for Work {
@@ -101,6 +131,8 @@ impl fmt::Display for Work {
             Self::TimeZone(zone) => write!(f, "time zone {zone}"),
             Self::Locale(locale) => write!(f, "locale {locale}"),
             Self::Swap(bytes) => write!(f, "swap file of {} MiB", bytes >> 20),
+            Self::WelcomePage => f.write_str("nginx without its welcome page"),
+            Self::Certificate(certificate) => write!(f, "{certificate}"),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | [`digest`] | SHA-256 of contents |
 //! | [`encode`] | typed encoders for values that go into systemd units and environment files |
 //! | [`tree`] | the listing of a release: files, directories, links |
+//! | [`certificate`] | certificates that a host is given by an authority |
 //! | [`firewall`] | rules, and the one nftables file that a host's rules make |
 //! | [`groundwork`] | what is there before a switch and stays: packages, logins, names |
 //! | [`health`] | what makes a release healthy |
@@ -23,6 +24,7 @@
 //! compiler names every place that must learn of it, [`effect`] first.
 
 pub mod bundle;
+pub mod certificate;
 mod checked;
 pub mod digest;
 pub mod effect;

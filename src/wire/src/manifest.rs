@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::Certificate;
 use crate::digest::Digest;
 use crate::firewall::Firewall;
 use crate::groundwork::Groundwork;
@@ -290,6 +291,12 @@ impl Manifest {
             .map(|health| health.timeout_ms.saturating_add(health.quiet_ms))
             .max();
         longest_ms.unwrap_or(0).div_ceil(1000)
+    }
+
+    /// Every certificate of every slice.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.all()
+            .flat_map(|(_, slice)| &slice.groundwork.certificates)
     }
 
     /// All rules together, or `None` when no slice declares a firewall.

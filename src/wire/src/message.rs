@@ -314,6 +314,13 @@ pub enum Refusal {
         /// What the tools said. Untrusted text.
         output: String,
     },
+    /// A certificate is not to be had. Another one is not touched.
+    Certificate {
+        /// For which names, from whom.
+        what: String,
+        /// What was said. Untrusted text.
+        output: String,
+    },
     /// A real tool refused the composed result.
     Check {
         /// The command.
@@ -380,6 +387,7 @@ impl std::fmt::Display for Refusal {
                 write!(f, "{what} could not be made there; what else was, stays")
             }
             Self::Packages { what, .. } => f.write_str(what),
+            Self::Certificate { what, .. } => write!(f, "no {what}"),
             Self::Check { tool, .. } => write!(f, "`{tool}` refuses the new configuration"),
             Self::Secret { app, name, why } => {
                 write!(

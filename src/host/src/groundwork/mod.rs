@@ -1,22 +1,27 @@
 //! What is made before a switch and stays: packages, logins, the host's names, its zone, its language,
-//! swap. Each piece is looked for first, and nothing is done where it is there; each is complete only when
+//! swap,
+//! certificates. Each piece is looked for first, and nothing is done where it is there; each is complete only when
 //! its last step is, so that a piece that was cut short is lacking still and is made again.
 //!
 //! | file | does |
 //! |---|---|
+//! | `certificates` | which certificates are there, and how the rest is got from their authority |
 //! | `packages` | how packages are got |
 //! | `names` | hostname, time zone, locale: the edits of the system's own files |
+//! | `welcome` | the page that Debian's nginx shows |
 //!
 //! Must not know what is declared besides, nor switch anything. Needs the lock.
 
+pub mod certificates;
 mod names;
 mod packages;
+mod welcome;
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use push_wire::groundwork::{Groundwork, PackageName, Work};
+use push_wire::groundwork::{Groundwork, PackageName, WelcomePage, Work};
 use push_wire::message::Refusal;
 
 use crate::dpkg::Status;
@@ -32,6 +37,11 @@ pub enum GroundworkError {
     /// A time zone that the host's zone database does not have.
     #[error("this host knows no such time zone; `timedatectl list-timezones` lists those it knows")]
     Zone,
+    /// certbot was content, and keeps what it got under another name.
+    #[error(
+        "certbot did not leave it as {0}; `certbot certificates` on the host shows what there is"
+    )]
+    Misplaced(String),
     /// A tool failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
@@ -75,6 +85,14 @@ pub fn survey<M: Disk>(
     {
         lacking.insert(Work::Swap(bytes));
     }
+    if wanted.welcome_page == WelcomePage::Removed && welcome::is_shown(machine, layout)? {
+        lacking.insert(Work::WelcomePage);
+    }
+    for certificate in &wanted.certificates {
+        if !certificates::is_there(machine, layout, certificate)? {
+            lacking.insert(Work::Certificate(certificate.clone()));
+        }
+    }
     Ok(lacking)
 }
 
@@ -106,8 +124,19 @@ pub fn carry_out<M: Machine>(
             Work::TimeZone(zone) => names::set_time_zone(machine, layout, zone),
             Work::Locale(locale) => names::set_locale(machine, layout, locale),
             Work::Swap(bytes) => make_swap(machine, layout, *bytes),
+            Work::WelcomePage => welcome::remove(machine, layout),
+            Work::Certificate(wanted) => certificates::get(machine, layout, wanted, tell),
         };
-        done.map_err(|error| refused(&work.to_string(), &error))?;
+        done.map_err(|error| match work {
+            Work::Certificate(_) => no_certificate(work, &error),
+            Work::Package(_)
+            | Work::Login(_)
+            | Work::Hostname(_)
+            | Work::TimeZone(_)
+            | Work::Locale(_)
+            | Work::Swap(_)
+            | Work::WelcomePage => refused(&work.to_string(), &error),
+        })?;
         tell(&work.to_string());
     }
     Ok(())
@@ -117,6 +146,18 @@ fn refused(what: &str, error: &GroundworkError) -> Refusal {
     Refusal::Groundwork {
         what: what.to_owned(),
         output: error.to_string(),
+    }
+}
+
+/// What certbot was given to run says nothing to whoever reads why it failed.
+fn no_certificate(work: &Work, error: &GroundworkError) -> Refusal {
+    let output = match error {
+        GroundworkError::Tool(ToolError::Failed { output, .. }) => output.clone(),
+        other => other.to_string(),
+    };
+    Refusal::Certificate {
+        what: work.to_string(),
+        output,
     }
 }
 

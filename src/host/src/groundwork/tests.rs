@@ -1,6 +1,9 @@
 //! Groundwork on a simulated host: made once, nothing the second time, and whole after a cut at any call.
 
-use push_wire::groundwork::{Groundwork, Work};
+use push_wire::certificate::Certificate;
+use push_wire::groundwork::{Groundwork, WelcomePage, Work};
+
+use push_wire::manifest::{Manifest, Placed, Provenance, Slice};
 
 use super::*;
 use crate::machine::simulated::Simulated;
@@ -8,6 +11,15 @@ use crate::machine::simulated::pending::Survives;
 
 fn layout() -> Layout {
     Layout::new("/")
+}
+
+fn certificate() -> Certificate {
+    Certificate {
+        app: "api".parse().unwrap(),
+        names: ["api.example.com".parse().unwrap()].into(),
+        endpoint: "https://acme.example.com/dir".parse().unwrap(),
+        email: "ops@example.com".parse().unwrap(),
+    }
 }
 
 fn everything() -> Groundwork {
@@ -20,6 +32,8 @@ fn everything() -> Groundwork {
         time_zone: Some("Etc/UTC".parse().unwrap()),
         locale: Some("de_DE.UTF-8".parse().unwrap()),
         swap_bytes: Some(1 << 30),
+        welcome_page: WelcomePage::Removed,
+        certificates: [certificate()].into(),
     }
 }
 
@@ -43,6 +57,16 @@ fn fresh() -> Simulated {
         "/var/lib/dpkg/status",
         "Package: base-files\nStatus: install ok installed\n\n",
     );
+    file(&mut host, "/etc/nginx/nginx.conf", "http {}");
+    file(
+        &mut host,
+        "/etc/nginx/sites-available/default",
+        welcome::STOCK,
+    );
+    file(&mut host, "/etc/nginx/sites-enabled/other", "");
+    let link = layout().welcome_page();
+    host.link(Path::new("/etc/nginx/sites-available/default"), &link)
+        .unwrap();
     host
 }
 
@@ -62,7 +86,7 @@ fn lacking(host: &Simulated) -> BTreeSet<Work> {
 #[test]
 fn what_is_lacking_is_made_and_the_second_time_there_is_nothing_to_do() {
     let mut host = fresh();
-    assert_eq!(lacking(&host).len(), 7);
+    assert_eq!(lacking(&host).len(), 9);
     let told = make(&mut host, &everything()).unwrap();
     assert!(told.contains(&"login deploy".to_owned()), "{told:?}");
     assert_eq!(lacking(&host), [].into());
@@ -72,9 +96,10 @@ fn what_is_lacking_is_made_and_the_second_time_there_is_nothing_to_do() {
     assert_eq!(read("/etc/default/locale"), "LC_TIME=C\nLANG=de_DE.UTF-8\n");
     assert_eq!(read("/etc/locale.gen"), "de_DE.UTF-8 UTF-8\n");
     assert_eq!(read("/etc/fstab"), "/swapfile none swap sw 0 0\n");
+    assert_eq!(host.read_link(&layout().welcome_page()).unwrap(), None);
     let calls = host.calls();
     assert!(make(&mut host, &everything()).unwrap().is_empty());
-    assert!(host.calls() - calls < 12, "looking costs a few reads");
+    assert!(host.calls() - calls < 16, "looking costs a few reads");
 }
 
 #[test]
@@ -155,4 +180,84 @@ fn groundwork_cut_at_any_call_is_whole_after_it_is_done_again() {
             "cut at call {cut}: {hosts}"
         );
     }
+}
+
+#[test]
+fn the_welcome_page_of_an_nginx_that_is_still_to_come_goes_and_one_that_somebody_changed_stays() {
+    let wanted = Groundwork {
+        welcome_page: WelcomePage::Removed,
+        ..Groundwork::default()
+    };
+    let mut host = fresh();
+    host.remove(&layout().nginx_settings()).unwrap();
+    host.remove(&layout().welcome_page()).unwrap();
+    let lacking = survey(&host, &layout(), &wanted).unwrap();
+    assert_eq!(lacking, [Work::WelcomePage].into());
+    let mut host = fresh();
+    let mine = Path::new("/etc/nginx/sites-available/default");
+    write(&mut host, mine, "server { listen 80 default_server; }").unwrap();
+    assert_eq!(survey(&host, &layout(), &wanted).unwrap(), [].into());
+    let all = [Work::WelcomePage].into();
+    carry_out(&mut host, &layout(), &all, &mut |_| {}).unwrap();
+    assert!(
+        host.read_link(&layout().welcome_page()).unwrap().is_some(),
+        "what was changed meanwhile stays, too"
+    );
+}
+
+#[test]
+fn an_authority_that_refuses_is_quoted_without_the_command_and_nothing_else_is_asked_of_it() {
+    let mut host = fresh();
+    let said = "Type: dns\nDetail: no such name";
+    host.services.uncertified = Some(said.to_owned());
+    let refused = make(&mut host, &everything());
+    let Err(Refusal::Certificate { what, output }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(
+        what,
+        "certificate for api.example.com from acme.example.com"
+    );
+    assert_eq!(output, said);
+    let orders = host.services.jobs.iter();
+    let orders = orders.filter(|job| job.starts_with("certify"));
+    assert_eq!(orders.count(), 1);
+    host.services.uncertified = None;
+    make(&mut host, &everything()).unwrap();
+    assert_eq!(lacking(&host), [].into());
+}
+
+#[test]
+fn a_certificate_that_no_kept_generation_declares_goes_and_one_that_is_not_pushs_stays() {
+    let mut host = fresh();
+    let other = Certificate {
+        names: ["www.example.com".parse().unwrap()].into(),
+        ..certificate()
+    };
+    for wanted in [certificate(), other.clone()] {
+        let wanted = Groundwork {
+            certificates: [wanted].into(),
+            ..Groundwork::default()
+        };
+        make(&mut host, &wanted).unwrap();
+    }
+    let theirs = layout().renewal("example.org.conf");
+    write(&mut host, &theirs, "[renewalparams]").unwrap();
+    let mut kept = Manifest::empty();
+    let mut slice = Slice::default();
+    slice.groundwork.certificates.insert(other.clone());
+    let placed = Placed {
+        slice,
+        provenance: Provenance::default(),
+    };
+    kept.slices.insert("shop".parse().unwrap(), placed);
+    certificates::prune(&mut host, &layout(), [&kept].into_iter()).unwrap();
+    let there = |wanted: &Certificate| certificates::is_there(&host, &layout(), wanted).unwrap();
+    assert!(!there(&certificate()) && there(&other));
+    let left = host.list(&layout().renewal("")).unwrap();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(
+        host.list(&layout().certbot().join("live")).unwrap().len(),
+        1
+    );
 }

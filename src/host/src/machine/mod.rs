@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use push_wire::certificate::Certificate;
 use push_wire::groundwork::{Hostname, PackageName};
 use push_wire::health::Probe;
 use push_wire::journal::UnitState;
@@ -292,6 +293,13 @@ pub trait World {
     /// Does a job of apt's or dpkg's to its end, within its limit of time. `tell` hears every so often
     /// what it is at; untrusted text.
     fn work(&mut self, job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolError>;
+    /// Has certbot ask an authority for a certificate, which certbot's timer renews from then on. Goes on to
+    /// its end like a [`Job`], within its limit of time.
+    fn certify(
+        &mut self,
+        certificate: &Certificate,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<(), ToolError>;
     /// Those of these packages that apt would know where to get.
     fn available(
         &self,

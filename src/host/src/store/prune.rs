@@ -13,6 +13,7 @@ use push_wire::manifest::Manifest;
 use push_wire::name::{AppName, GenerationId, ReleaseId};
 
 use super::{StoreError, current, generations, manifest};
+use crate::groundwork::certificates;
 use crate::journal::Journal;
 use crate::layout::{Layout, TRASH};
 use crate::machine::{Disk, World};
@@ -47,6 +48,7 @@ pub fn prune<M: Disk + World>(
         discard(machine, &layout.generations(), &id.to_string())?;
     }
     sweep(machine, &layout.generations())?;
+    certificates(machine, layout, &kept)?;
     for name in machine.list(&layout.apps())? {
         // A folder of /srv whose name is no app's is somebody else's.
         let Ok(app) = name.parse::<AppName>() else {
@@ -65,6 +67,19 @@ pub fn prune<M: Disk + World>(
         sweep(machine, &folder)?;
     }
     Ok(())
+}
+
+/// Removes the certificates that no generation needs which stays. One that cannot be read may need any.
+fn certificates<M: Disk>(machine: &mut M, layout: &Layout, kept: &Kept) -> Result<(), StoreError> {
+    let mut manifests = Vec::new();
+    for id in &kept.generations {
+        match manifest(machine, layout, *id) {
+            Ok(manifest) => manifests.push(manifest),
+            Err(StoreError::Disk(error)) => return Err(error.into()),
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(certificates::prune(machine, layout, manifests.iter())?)
 }
 
 /// Decides what stays, from the journal and the manifests.

@@ -224,6 +224,8 @@ pub fn intent(environment: &Environment) -> Result<Intent, Stop> {
     let root = environment.project.root();
     let engine = Engine::open(&root.join(inventory::TEMPLATES))
         .map_err(|error| Stop::usage(Complaint::of(&error).help(error.help())))?;
+    let verbatim = release::verbatim(fleet, root)
+        .map_err(|error| Stop::usage(Complaint::of(&error).help(error.help())))?;
     let checkout = Checkout::of(root);
     let now = Timestamp::now();
     Ok(Intent {
@@ -231,6 +233,7 @@ pub fn intent(environment: &Environment) -> Result<Intent, Stop> {
         fleet: fleet.clone(),
         bootstrap,
         engine,
+        verbatim,
     })
 }
 

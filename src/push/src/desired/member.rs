@@ -4,21 +4,29 @@
 //! Must not know which project is pushed later; the slice is the host's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
+use push_wire::certificate::{AUTHORITY, CHALLENGES, WEBROOT};
 use push_wire::digest::Digest;
 use push_wire::firewall::{Firewall, Logins, Ping, Ports, Protocol, Rule};
-use push_wire::groundwork::{Groundwork, PackageName};
+use push_wire::groundwork::{Groundwork, PackageName, WelcomePage};
 use push_wire::manifest::{File, HOST_SLICE, OnChange, Slice};
 use push_wire::message::Bytes;
 use serde::Serialize;
 
 use super::{Desired, DesiredError};
-use crate::inventory::{Bootstrap, Fleet, Host, Listen, LoginKey};
+use crate::inventory::{Bootstrap, CHALLENGE_PORT, Fleet, Host, Listen, LoginKey};
 use crate::name::{HostPath, UserName};
 use crate::template::{Engine, TemplateName};
 
 /// Packages that every member has: what push itself and its defaults need.
 const PACKAGES: &[&str] = &["ca-certificates", "sudo", "tzdata"];
+
+/// Answers challenges for names that no site has. Read before every site: see its template.
+const CHALLENGE_SERVER: &str = "/etc/nginx/conf.d/00-push-acme.conf";
+
+/// What certbot's timer needs besides what its package brings.
+const CERTBOT_DROP_IN: &str = "/etc/systemd/system/certbot.service.d/60-push.conf";
 
 /// Everything that decides what a host is made into.
 pub struct MemberInput<'a> {
@@ -30,6 +38,8 @@ pub struct MemberInput<'a> {
     pub host: &'a Host,
     /// The templates.
     pub engine: &'a Engine,
+    /// The files of the project that are carried byte for byte: see [`crate::release::verbatim`].
+    pub verbatim: &'a BTreeMap<PathBuf, Vec<u8>>,
 }
 
 /// What the templates of the host's own files can name.
@@ -48,6 +58,9 @@ struct MemberText<'a> {
     root_login: &'static str,
     journal_max: u64,
     sysctl: BTreeMap<&'a str, &'a str>,
+    webroot: &'static str,
+    challenges: &'static str,
+    vouchers: &'static str,
 }
 
 /// A file of the host's own slice.
@@ -70,7 +83,12 @@ pub fn member(input: &MemberInput<'_>) -> Result<Desired, DesiredError> {
         firewall: input.bootstrap.firewall.is_taken().then(|| firewall(input)),
         ..Slice::default()
     };
-    for own in files(input, &login) {
+    let mut all = files(input, &login);
+    if certifies(input)? {
+        all.extend(challenge_files(input));
+        slice.files.extend(vouchers(input, &mut texts)?);
+    }
+    for own in all {
         let rendered = input
             .engine
             .render(&own.template, &context)
@@ -129,6 +147,7 @@ fn groundwork(input: &MemberInput<'_>, login: &UserName) -> Result<Groundwork, D
         .any(|app| app.site.is_some());
     // Whoever names another flavour of nginx gets that one.
     needed.extend((serves && !own.brings("nginx")).then_some("nginx"));
+    needed.extend(certifies(input)?.then_some("certbot"));
     for name in needed {
         packages.insert(checked(input, name)?);
     }
@@ -146,7 +165,20 @@ fn groundwork(input: &MemberInput<'_>, login: &UserName) -> Result<Groundwork, D
         time_zone: Some(bootstrap.time_zone.clone()),
         locale: Some(bootstrap.locale.clone()),
         swap_bytes: bootstrap.swap.map(|bytes| bytes.0),
+        welcome_page: if serves {
+            WelcomePage::Removed
+        } else {
+            WelcomePage::Left
+        },
+        certificates: BTreeSet::new(),
     })
+}
+
+/// Whether an authority gives certificates to sites of the host.
+fn certifies(input: &MemberInput<'_>) -> Result<bool, DesiredError> {
+    let found = input.fleet.certificates(input.host);
+    let found = found.map_err(|error| wrong(input, &error.to_string()))?;
+    Ok(!found.is_empty())
 }
 
 fn login(input: &MemberInput<'_>) -> Result<UserName, DesiredError> {
@@ -191,6 +223,9 @@ fn text<'a>(input: &MemberInput<'a>, login: &'a UserName) -> MemberText<'a> {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect(),
+        webroot: WEBROOT,
+        challenges: CHALLENGES,
+        vouchers: AUTHORITY,
     }
 }
 
@@ -255,6 +290,65 @@ fn files(input: &MemberInput<'_>, login: &UserName) -> Vec<Own> {
     files
 }
 
+/// What answers an authority's challenges, and lets certbot's timer believe an authority of one's own.
+fn challenge_files(input: &MemberInput<'_>) -> Vec<Own> {
+    let own = |path: &str, template, on_change| Own {
+        path: path.to_owned(),
+        template,
+        mode: 0o644,
+        on_change,
+    };
+    let nginx = || match "nginx.service".parse() {
+        Ok(unit) => OnChange::Reload(unit),
+        Err(_) => OnChange::Nothing,
+    };
+    let mut files = vec![
+        own(CHALLENGES, TemplateName::acme_location(), nginx()),
+        own(CHALLENGE_SERVER, TemplateName::acme_server(), nginx()),
+    ];
+    if input
+        .bootstrap
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.vouchers.is_some())
+    {
+        files.push(own(
+            CERTBOT_DROP_IN,
+            TemplateName::certbot(),
+            OnChange::DaemonReload,
+        ));
+    }
+    files
+}
+
+/// The file by which the host believes an authority of one's own.
+fn vouchers(
+    input: &MemberInput<'_>,
+    texts: &mut BTreeMap<Digest, Bytes>,
+) -> Result<Option<(HostPath, File)>, DesiredError> {
+    let source = input
+        .bootstrap
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.vouchers.as_ref());
+    let Some(source) = source else {
+        return Ok(None);
+    };
+    let content = input.verbatim.get(source);
+    let content =
+        content.ok_or_else(|| wrong(input, &format!("{} was not read", source.display())))?;
+    let digest = Digest::of(content);
+    texts.insert(digest, Bytes(content.clone()));
+    let file = File {
+        digest,
+        owner: UserName::root(),
+        group: UserName::root(),
+        mode: 0o644,
+        on_change: OnChange::Nothing,
+    };
+    Ok(Some((checked(input, AUTHORITY)?, file)))
+}
+
 /// The operator's own ports are open whatever stands here; the sites of the environment are let in, since a
 /// project that has no firewall of its own would otherwise be cut off by this one.
 fn firewall(input: &MemberInput<'_>) -> Firewall {
@@ -272,8 +366,12 @@ fn firewall(input: &MemberInput<'_>) -> Firewall {
         ports: Ports::one(listen.port()),
         from: BTreeSet::new(),
     };
+    let mut allow: BTreeSet<Rule> = listens.filter(is_public).map(rule).collect();
+    if certifies(input).unwrap_or_default() {
+        allow.insert(rule(&Listen::Port(CHALLENGE_PORT)));
+    }
     Firewall {
-        allow: listens.filter(is_public).map(rule).collect(),
+        allow,
         ping: Ping::Answered,
         logins: Logins::Limited,
     }
@@ -283,14 +381,22 @@ fn firewall(input: &MemberInput<'_>) -> Firewall {
 mod tests {
     use super::*;
     use crate::desired::sample::Sample;
+    use crate::release::verbatim;
 
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJLGgqmjsM0vvbVIgRVNDYHYEqFnVVqL2Ju46oDtJJ2f ada";
 
+    const AUTHORITY_OF_ONES_OWN: &str = "[bootstrap.tls]\nemail = \"ops@example.com\"\nterms = \"agreed\"\n\
+                                         endpoint = \"https://acme.example.com/dir\"\nendpoint_ca = \"app\"";
+
     fn made(user: &str, keys: &str) -> Desired {
+        made_with(user, keys, "")
+    }
+
+    fn made_with(user: &str, keys: &str, site: &str) -> Desired {
         let sample = Sample::new(&format!(
             "[ssh]\nuser = \"{user}\"\n[bootstrap]\nkeys = [\"{KEY}\"]\n{keys}\n\
-             [apps.site.site]\nserver_name = [\"x.example.com\"]\nrespond = 200\n"
+             [apps.site.site]\nserver_name = [\"x.example.com\"]\nrespond = 200\n{site}\n"
         ));
         let fleet = sample.fleet();
         let host = fleet.hosts.values().next().unwrap();
@@ -299,6 +405,7 @@ mod tests {
             engine: &Engine::built_in(),
             fleet: &fleet,
             host,
+            verbatim: &verbatim(&fleet, sample.folder.path()).unwrap(),
         };
         member(&input).unwrap()
     }
@@ -413,5 +520,51 @@ mod tests {
                 .files
                 .contains_key("/etc/ssh/authorized_keys.d/root")
         );
+    }
+
+    #[test]
+    fn a_host_whose_sites_are_given_certificates_answers_challenges_before_any_site_is_there() {
+        let desired = made_with(
+            "deploy",
+            AUTHORITY_OF_ONES_OWN,
+            "tls = \"auto\"\nhttp = 8080",
+        );
+        let packages = &desired.slice.groundwork.packages;
+        assert!(packages.iter().any(|name| name.as_str() == "certbot"));
+        let server = text_of(&desired, CHALLENGE_SERVER);
+        assert!(
+            server.contains(&format!("include {CHALLENGES};")),
+            "{server}"
+        );
+        let location = text_of(&desired, CHALLENGES);
+        assert!(location.contains(&format!("root {WEBROOT};")), "{location}");
+        for path in [CHALLENGES, CHALLENGE_SERVER] {
+            let reload = OnChange::Reload("nginx.service".parse().unwrap());
+            assert_eq!(desired.slice.files[path].on_change, reload);
+        }
+        let allowed = &desired.slice.firewall.as_ref().unwrap().allow;
+        let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        assert_eq!(allowed, ["80/tcp", "443/tcp", "8080/tcp"]);
+        assert_eq!(text_of(&desired, AUTHORITY), "#!/bin/sh\n");
+        let timer = text_of(&desired, CERTBOT_DROP_IN);
+        assert!(
+            timer.contains(&format!("REQUESTS_CA_BUNDLE={AUTHORITY}\n")),
+            "{timer}"
+        );
+        assert!(
+            desired.slice.groundwork.certificates.is_empty(),
+            "a site's push asks for it"
+        );
+        // Let's Encrypt needs no voucher, and a host without such a site nothing at all.
+        let public = "[bootstrap.tls]\nemail = \"ops@example.com\"\nterms = \"agreed\"";
+        let desired = made_with("deploy", public, "tls = \"auto\"");
+        let has = |desired: &Desired, path: &str| desired.slice.files.contains_key(path);
+        assert!(
+            has(&desired, CHALLENGES)
+                && !has(&desired, AUTHORITY)
+                && !has(&desired, CERTBOT_DROP_IN)
+        );
+        let desired = made_with("deploy", public, "");
+        assert!(!has(&desired, CHALLENGES) && !has(&desired, CHALLENGE_SERVER));
     }
 }

@@ -25,6 +25,21 @@ pub const CANARY: &str = "canary-5up3r-53cr3t-";
 pub const HOST_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
+/// An environment with an authority that gives certificates; the names of `api`'s site follow.
+pub const CERTIFIED: &str = r#"
+[ssh]
+user = "deploy"
+[bootstrap]
+keys = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJLGgqmjsM0vvbVIgRVNDYHYEqFnVVqL2Ju46oDtJJ2f"
+[bootstrap.tls]
+email = "ops@example.com"
+terms = "agreed"
+endpoint = "staging"
+[apps.api.site]
+respond = 200
+tls = "auto"
+"#;
+
 /// Opens any secret by its name; remembers what was asked.
 #[derive(Default)]
 pub struct SampleVault {

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::making::{Making, OnHost};
 use super::{DesiredError, Door, Opened, VaultError};
-use crate::inventory::{App, HostKey, Pem, Probe, SecretForm};
+use crate::inventory::{App, HostKey, Pem, Probe, SecretForm, Tls};
 use crate::name::{FileName, UserName, VariableName};
 use crate::template::{Fragment, TemplateName};
 
@@ -177,7 +177,7 @@ fn web(making: &Making<'_>, app: &App, all: &mut Deliveries) -> Result<(), Desir
             "it is used in more ways than there are files; copy it",
         )
     };
-    let pems = site.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
+    let pems = site.tls.iter().filter_map(Tls::given).flatten();
     for pem in pems {
         if let Pem::Secret(name) = pem {
             let delivery = Delivery {

@@ -11,12 +11,16 @@ use super::DesiredError;
 use super::locations::{Block, blocks};
 use super::making::{Making, OnHost};
 use super::secrets::Deliveries;
-use crate::inventory::{HeaderName, HeaderValue, Listen, Pem, PlainHttp, Site, SiteRole};
+use crate::inventory::{HeaderName, HeaderValue, Listen, Pem, PlainHttp, Site, SiteRole, Tls};
 use crate::name::FileName;
 use crate::template::{Scope, Templated};
 
 /// The version of nginx since which HTTP/2 is a directive of its own instead of a word of `listen`.
 const HTTP2_DIRECTIVE: [u32; 3] = [1, 25, 1];
+
+/// What nginx reads into each server without TLS: [`push_wire::certificate::CHALLENGES`] is among it. A
+/// pattern that no file has is no mistake to nginx.
+const HOST_LOCATIONS: &str = "/etc/nginx/push.d/*.conf";
 
 /// What the template of a site can name.
 #[derive(Serialize)]
@@ -35,6 +39,10 @@ struct SiteText {
     websockets: bool,
     server_names: Vec<String>,
     listen: Vec<String>,
+    /// What the host itself adds to each server without TLS: nothing, unless `push bootstrap` put it there.
+    host_locations: &'static str,
+    /// Whether the site itself is served without TLS.
+    plain: bool,
     /// Where plain HTTP only redirects to HTTPS.
     redirect_listen: Vec<String>,
     /// The port behind the name in that redirect: empty, or `:8443`.
@@ -86,7 +94,14 @@ pub(super) fn declare(
         scope: &on_host.scope,
         site: part.site(site)?,
     };
-    let rendered = making.render(&part.what.clone(), &site.template, &context)?;
+    let what = part.what.clone();
+    let rendered = making.render(&what, &site.template, &context)?;
+    let certificate = making
+        .input
+        .fleet
+        .certificate(making.input.host, on_host.app);
+    let certificate = certificate.map_err(|error| making.value_error(&what, error.to_string()))?;
+    making.slice.groundwork.certificates.extend(certificate);
     let digest = making.text(rendered);
     making
         .slice
@@ -115,6 +130,7 @@ impl SitePart<'_, '_> {
             .flat_map(|place| places(*place))
             .map(|place| format!("{place}{role}"))
             .collect();
+        let is_plain = !redirects && !plain.is_empty();
         let redirect_listen = if redirects {
             plain
         } else {
@@ -132,6 +148,8 @@ impl SitePart<'_, '_> {
                 .map(|name| self.word(self.resolve(name)?.as_str()))
                 .collect::<Result<_, _>>()?,
             listen,
+            host_locations: HOST_LOCATIONS,
+            plain: is_plain,
             redirect_listen,
             redirect_port: match site.https.first().map(|place| place.port()) {
                 None | Some(443) => String::new(),
@@ -140,10 +158,11 @@ impl SitePart<'_, '_> {
             http2: http2 && directive,
             tls: match &site.tls {
                 None => None,
-                Some(tls) => Some(TlsText {
-                    certificate: self.pem(&tls.certificate)?,
-                    key: self.pem(&tls.key)?,
+                Some(Tls::Given { certificate, key }) => Some(TlsText {
+                    certificate: self.pem(certificate)?,
+                    key: self.pem(key)?,
                 }),
+                Some(Tls::Automatic) => self.automatic()?,
             },
             body_max: site.body_max.0,
             headers: self.headers(&site.headers)?,
@@ -173,6 +192,19 @@ impl SitePart<'_, '_> {
                 })
             })
             .collect()
+    }
+
+    /// The certificate that an authority gives, where certbot keeps it.
+    fn automatic(&self) -> Result<Option<TlsText>, DesiredError> {
+        let input = self.making.input;
+        let found = input.fleet.certificate(input.host, self.on_host.app);
+        let Some(found) = found.map_err(|error| self.refused(error.to_string()))? else {
+            return Ok(None);
+        };
+        Ok(Some(TlsText {
+            certificate: self.word(&found.chain())?,
+            key: self.word(&found.key())?,
+        }))
     }
 
     fn pem(&self, pem: &Pem) -> Result<String, DesiredError> {

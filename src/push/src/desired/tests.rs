@@ -1,6 +1,6 @@
 //! Golden cases: inventory text and facts in, texts of the host out.
 
-use super::sample::{Sample, text};
+use super::sample::{CERTIFIED, Sample, text};
 use push_wire::manifest::Runs;
 
 const API: &str = r#"
@@ -107,6 +107,36 @@ fn http2_is_written_as_each_nginx_reads_it() {
     sample.hello.facts.nginx = Some("1.26.3".into());
     let text = sample.text("site api");
     assert!(text.contains("listen 443 ssl;") && text.contains("http2 on;"));
+}
+
+#[test]
+fn a_site_with_an_authority_names_its_certificate_and_answers_challenges_without_tls_only() {
+    let certified = |more: &str| Sample::new(&format!("{CERTIFIED}{more}"));
+    let sample = certified("server_name = [\"api.example.com\", \"{{ host.name }}.example.com\"]");
+    let desired = sample.desired();
+    let certificate = desired.slice.groundwork.certificates.first().unwrap();
+    assert_eq!(
+        certificate.to_string(),
+        "certificate for api.example.com, web1.example.com from acme-staging-v02.api.letsencrypt.org"
+    );
+    let text = sample.text("site api");
+    let chain = format!("ssl_certificate \"{}\";", certificate.chain());
+    assert!(text.contains(&chain), "{text}");
+    let folder = push_wire::certificate::CHALLENGES
+        .rsplit_once('/')
+        .unwrap()
+        .0;
+    let include = format!("include {folder}/*.conf;");
+    let servers: Vec<&str> = text.split("server {").skip(1).collect();
+    let answers: Vec<bool> = servers.iter().map(|it| it.contains(&include)).collect();
+    assert_eq!(answers, [true, false], "{text}");
+    // Other names are another certificate, so that what is taken back still has its own.
+    let other = certified("server_name = \"api.example.com\"").desired();
+    let other = other.slice.groundwork.certificates.first().unwrap();
+    assert_ne!(other.chain(), certificate.chain());
+    // A site without TLS answers as well: its first certificate comes while it is still that.
+    let plain = Sample::new(&SITE.replace("tls = {", "#")).text("site api");
+    assert!(plain.contains(&include), "{plain}");
 }
 
 /// What must arrive as it is, or be refused: never be read as anything else.

@@ -160,6 +160,7 @@ fn of_refusal(refusal: &Refusal) -> ExitCode {
         | Refusal::Room { .. }
         | Refusal::Needs { .. }
         | Refusal::Tool { .. }
+        | Refusal::Certificate { .. }
         | Refusal::Check { .. }
         | Refusal::NoGeneration { .. } => ExitCode::Refused,
     }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use push_wire::certificate::{Endpoint, Mailbox};
 use push_wire::groundwork::{Locale, PackageName, TimeZone};
 
 use super::Bytes;
@@ -38,7 +40,33 @@ pub struct Bootstrap {
     pub sshd: Care,
     /// Whether everything is dropped that is not let in.
     pub firewall: Care,
+    /// Who gives certificates to the sites that want one.
+    pub tls: Option<Authority>,
 }
+
+/// An authority that gives certificates over ACME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// Its directory.
+    pub endpoint: Endpoint,
+    /// Whom it writes to.
+    pub email: Mailbox,
+    /// The file by which hosts believe that it is itself, relative to the project's folder; `None`
+    /// leaves that to whom the system believes.
+    pub vouchers: Option<PathBuf>,
+}
+
+/// What an inventory calls the directories of Let's Encrypt.
+pub const ENDPOINTS: &[(&str, &str)] = &[
+    (
+        "production",
+        "https://acme-v02.api.letsencrypt.org/directory",
+    ),
+    (
+        "staging",
+        "https://acme-staging-v02.api.letsencrypt.org/directory",
+    ),
+];
 
 /// Whether push takes care of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

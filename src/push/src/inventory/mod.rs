@@ -10,6 +10,7 @@
 mod address;
 mod app;
 mod bootstrap;
+mod certificate;
 mod document;
 mod files;
 mod firewall;
@@ -34,8 +35,10 @@ mod web;
 pub use address::{AddressError, HostAddress, HostKey, TcpTarget};
 pub use app::{App, Build, OwnUnit, SecretForm, Start};
 pub use bootstrap::{
-    Bootstrap, BootstrapError, Care, LoginKey, PARAMETERS, ParameterName, ParameterValue,
+    Authority, Bootstrap, BootstrapError, Care, ENDPOINTS, LoginKey, PARAMETERS, ParameterName,
+    ParameterValue,
 };
+pub use certificate::{CHALLENGE_PORT, NoCertificate};
 pub use document::{CHAIN_MAX, FILE_BYTES_MAX, FILES_MAX};
 pub use files::{FileContent, Files, ManagedFile, OnChange};
 pub use firewall::{Allow, Firewall, SERVICES};

@@ -71,13 +71,28 @@ pub enum PlainHttp {
     Redirect,
 }
 
-/// A certificate and its key.
+/// Where a certificate and its key come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate with its chain, PEM.
-    pub certificate: Pem,
-    /// The key, PEM.
-    pub key: Pem,
+pub enum Tls {
+    /// They are there.
+    Given {
+        /// The certificate with its chain, PEM.
+        certificate: Pem,
+        /// The key, PEM.
+        key: Pem,
+    },
+    /// The authority of `[bootstrap.tls]` gives them.
+    Automatic,
+}
+
+impl Tls {
+    /// The certificate and the key, where they are given.
+    pub fn given(&self) -> Option<[&Pem; 2]> {
+        match self {
+            Self::Given { certificate, key } => Some([certificate, key]),
+            Self::Automatic => None,
+        }
+    }
 }
 
 /// Where a PEM file comes from.
@@ -191,7 +206,7 @@ pub enum RedirectPath {
 impl Site {
     /// The secrets that nginx reads for this site.
     pub fn secret_names(&self) -> impl Iterator<Item = &FileName> {
-        let pems = self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
+        let pems = self.tls.iter().filter_map(Tls::given).flatten();
         let tls = pems.filter_map(|pem| match pem {
             Pem::Secret(name) => Some(name),
             Pem::Path(_) => None,

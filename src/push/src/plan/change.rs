@@ -321,7 +321,9 @@ pub(super) fn groundwork(lacking: &BTreeSet<Work>) -> Vec<ForwardOnly> {
             | Work::Hostname(_)
             | Work::TimeZone(_)
             | Work::Locale(_)
-            | Work::Swap(_) => all.push(ForwardOnly::Groundwork(work.clone())),
+            | Work::Swap(_)
+            | Work::WelcomePage
+            | Work::Certificate(_) => all.push(ForwardOnly::Groundwork(work.clone())),
         }
     }
     if !packages.is_empty() {

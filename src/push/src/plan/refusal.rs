@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use push_wire::certificate::{CHALLENGES, Certificate};
 use push_wire::facts::{Facts, Needs};
 use push_wire::manifest::Claim;
 use push_wire::message::Hello;
@@ -70,6 +71,9 @@ pub enum Refusal {
         /// What needs it.
         needed_for: String,
     },
+    /// Nothing on the host would answer an authority.
+    #[error("this host is not prepared for a {0}")]
+    Unprepared(Box<Certificate>),
     /// A directive that the host's systemd does not know yet.
     #[error("{directive} needs systemd {needed}, and this host has {found}")]
     Systemd {
@@ -128,6 +132,10 @@ impl Refusal {
                 )
             }
             Self::Tool { tool, .. } => format!("on the host: `apt-get install {}`", package(tool)),
+            Self::Unprepared(_) => {
+                "`push bootstrap` with this environment prepares it: certbot, and what nginx answers"
+                    .into()
+            }
             Self::Systemd { .. } => "upgrade the host, or use an own template without it".into(),
             Self::Bytes { folder, .. } => format!("make room: `du -xh --max-depth=2 {folder}`"),
             Self::Inodes { folder, .. } => {
@@ -154,6 +162,7 @@ pub(super) fn refusals(hello: &Hello, desired: &Desired) -> Vec<Refusal> {
     let claims = hello.manifest.claims(&desired.project, &desired.slice);
     all.extend(claims.into_iter().map(Refusal::Claimed));
     tools(facts, desired, &mut all);
+    certificates(hello, desired, &mut all);
     room(hello, desired, &mut all);
     if facts.goes_down_soon(0).is_some() {
         all.push(Refusal::Shutdown);
@@ -203,6 +212,16 @@ fn programs(app: &AppName, needs: &Needs, facts: &Facts, all: &mut Vec<Refusal>)
             app,
             needed: missing,
         });
+    }
+}
+
+/// What answers is brought by the host's own slice, along with certbot.
+fn certificates(hello: &Hello, desired: &Desired, all: &mut Vec<Refusal>) {
+    let files = hello.manifest.files();
+    let answers = files.into_keys().any(|path| path.as_str() == CHALLENGES);
+    let wanted = desired.slice.groundwork.certificates.first();
+    if let Some(wanted) = wanted.filter(|_| !answers) {
+        all.push(Refusal::Unprepared(Box::new(wanted.clone())));
     }
 }
 

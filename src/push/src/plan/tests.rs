@@ -6,7 +6,7 @@ use push_wire::bundle::{Bundle, Form, Piece};
 use push_wire::manifest::{Manifest, Slice};
 
 use super::*;
-use crate::desired::sample::{CANARY, Sample};
+use crate::desired::sample::{CANARY, CERTIFIED, Sample};
 
 const API: &str = r#"
 [apps.api]
@@ -479,6 +479,33 @@ fn a_port_of_sshd_that_the_firewall_does_not_know_yet_is_let_in() {
     let changed = plan(&sample);
     assert_eq!(changed.ways_in, [2222].into());
     assert!(changed.is_risky() && changed.effects == [Effect::LoadFirewall]);
+}
+
+#[test]
+fn a_certificate_is_not_taken_back_and_needs_a_host_that_bootstrap_has_prepared() {
+    let mut sample = Sample::new(&format!("{CERTIFIED}server_name = \"api.example.com\""));
+    sample.hello.facts.nginx = Some("1.22.1".into());
+    let refusals = plan(&sample).refusals;
+    let [refusal @ Refusal::Unprepared(_)] = refusals.as_slice() else {
+        panic!("{refusals:?}");
+    };
+    assert!(refusal.help().contains("push bootstrap"));
+    let fleet = sample.fleet();
+    let prepared = crate::desired::member(&crate::desired::MemberInput {
+        bootstrap: fleet.bootstrap.as_ref().unwrap(),
+        engine: &crate::template::Engine::built_in(),
+        fleet: &fleet,
+        host: fleet.hosts.values().next().unwrap(),
+        verbatim: &BTreeMap::new(),
+    });
+    sample.settle(&prepared.unwrap());
+    let wanted = sample.desired().slice.groundwork.certificates;
+    let lacking = wanted.into_iter().map(Work::Certificate).collect();
+    let plan = plan(&sample).on_groundwork(&lacking);
+    assert!(!plan.is_refused(), "{:?}", plan.refusals);
+    let kept: Vec<String> = plan.forward_only.iter().map(ToString::to_string).collect();
+    let certificate = "certificate for api.example.com from acme-staging-v02.api.letsencrypt.org";
+    assert!(kept.contains(&certificate.to_owned()), "{kept:?}");
 }
 
 #[test]

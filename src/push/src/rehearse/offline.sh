@@ -5,6 +5,6 @@ set -eu
 APT_CONFIG=$MMDEBSTRAP_APT_CONFIG
 export APT_CONFIG
 apt-get -q -y --no-install-recommends --download-only install \
-    ca-certificates curl locales nftables nginx sqlite3 sudo tzdata unattended-upgrades
+    ca-certificates certbot curl locales nftables nginx sqlite3 sudo tzdata unattended-upgrades
 mkdir -p "$1/opt/packages"
 cp "$1"/var/cache/apt/archives/*.deb "$1/opt/packages/"

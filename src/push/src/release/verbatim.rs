@@ -12,15 +12,18 @@ use crate::inventory::{FileContent, Fleet};
 /// The largest file that is carried outside of a release, in bytes: it travels inside a message.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 
-/// The content of each file that `[files]` names as a source, by the path written there.
+/// The content of each file that `[files]` names as a source, and of the one by which hosts believe an
+/// authority, by the path written there.
 pub fn verbatim(fleet: &Fleet, project: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, ReleaseError> {
-    fleet
-        .files
-        .values()
-        .filter_map(|file| match &file.content {
-            FileContent::Source(path) => Some(path),
-            FileContent::Template(_) | FileContent::Text(_) => None,
-        })
+    let declared = fleet.files.values();
+    let sources = declared.filter_map(|file| match &file.content {
+        FileContent::Source(path) => Some(path),
+        FileContent::Template(_) | FileContent::Text(_) => None,
+    });
+    let authority = fleet.bootstrap.iter().filter_map(|all| all.tls.as_ref());
+    let vouchers = authority.filter_map(|authority| authority.vouchers.as_ref());
+    sources
+        .chain(vouchers)
         .map(|path| Ok((path.clone(), read(&project.join(path))?)))
         .collect()
 }

@@ -85,6 +85,11 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             "put right what it names on the host, then run `push upgrade` again",
         )
         .with("it says", foreign::lines(output)),
+        Refusal::Certificate { output, .. } => Words::new(
+            cause,
+            "each name must lead to that host in DNS, and port 80 there be open to the authority; then push again",
+        )
+        .with("it says", foreign::lines(output)),
         Refusal::Check { output, .. } => Words::new(
             cause,
             format!("`push diff {at}` shows what would change there"),
@@ -217,6 +222,10 @@ mod tests {
                 tool: "nginx".into(),
                 needed_for: "the site of api".into(),
             },
+            Refusal::Certificate {
+                what: "certificate for api.example.com from acme.example.com".into(),
+                output: "Type: dns\nDetail: \x1b[31mno such name".into(),
+            },
             Refusal::Groundwork {
                 what: evil(),
                 output: evil(),
@@ -302,6 +311,9 @@ mod tests {
         the site of api needs nginx, which is not installed there
           []
           install it on the host; then push again
+        no certificate for api.example.com from acme.example.com
+          [("it says", ["Type: dns", "Detail: \\x1b[31mno such name"])]
+          each name must lead to that host in DNS, and port 80 there be open to the authority; then push again
         x\x1b[31m could not be made there; what else was, stays
           [("it says", ["x\\x1b[31m"])]
           put right what it names, then run the same again: it goes on where it stopped

@@ -1,7 +1,8 @@
 //! The intent of `push bootstrap`: the host's own slice, with its groundwork. What comes of it is planned,
 //! shown, staged and switched like a deploy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use push_wire::digest::Digest;
@@ -27,6 +28,8 @@ pub struct Bootstrap {
     pub bootstrap: inventory::Bootstrap,
     /// The templates.
     pub engine: Engine,
+    /// The files that are carried byte for byte.
+    pub verbatim: BTreeMap<PathBuf, Vec<u8>>,
     /// Who does it.
     pub provenance: Provenance,
 }
@@ -39,6 +42,7 @@ impl Bootstrap {
             bootstrap: &self.bootstrap,
             host: declared.ok_or_else(|| not_declared(host))?,
             engine: &self.engine,
+            verbatim: &self.verbatim,
         })
     }
 }

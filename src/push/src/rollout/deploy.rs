@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use push_wire::digest::Digest;
+use push_wire::groundwork::Groundwork;
 use push_wire::manifest::Provenance;
 use push_wire::message::Request;
 
@@ -103,6 +104,17 @@ impl Intent for Deploy {
         Ok(())
     }
 
+    fn groundwork(&self, host: &HostName) -> Option<Groundwork> {
+        let host = self.fleet.hosts.get(host)?;
+        // Whatever is wrong with it is told by the plan.
+        let certificates = self.fleet.certificates(host).ok()?;
+        let wanted = Groundwork {
+            certificates,
+            ..Groundwork::default()
+        };
+        (!wanted.is_empty()).then_some(wanted)
+    }
+
     fn plan(&self, known: &Known) -> Result<Proposal<DeployPlan>, Obstacle> {
         let host = self
             .fleet
@@ -121,7 +133,7 @@ impl Intent for Deploy {
         };
         let desired = desired(&input).map_err(|error| undesired(&error))?;
         let plan = HostPlan::new(&known.hello, &desired, known.way_in);
-        Ok(proposal(plan, desired))
+        Ok(proposal(plan.on_groundwork(&known.lacking), desired))
     }
 
     fn request(&self, known: &Known, plan: &DeployPlan) -> Result<Request, Obstacle> {

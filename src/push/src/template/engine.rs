@@ -62,6 +62,18 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "bootstrap/cloud",
         include_str!("../../../../templates/bootstrap/cloud"),
     ),
+    (
+        "bootstrap/acme_location",
+        include_str!("../../../../templates/bootstrap/acme_location"),
+    ),
+    (
+        "bootstrap/acme_server",
+        include_str!("../../../../templates/bootstrap/acme_server"),
+    ),
+    (
+        "bootstrap/certbot",
+        include_str!("../../../../templates/bootstrap/certbot"),
+    ),
 ];
 
 /// The largest template file, in bytes.

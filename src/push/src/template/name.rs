@@ -55,6 +55,12 @@ built_in! {
     sysctl = "bootstrap/sysctl",
     /// The built-in template of what cloud-init leaves alone.
     cloud = "bootstrap/cloud",
+    /// The built-in template of where an authority's challenges are answered.
+    acme_location = "bootstrap/acme_location",
+    /// The built-in template of the server that answers them for names without a site.
+    acme_server = "bootstrap/acme_server",
+    /// The built-in template of what certbot's timer needs to believe an authority of one's own.
+    certbot = "bootstrap/certbot",
 }
 
 impl FromStr for TemplateName {

@@ -139,7 +139,7 @@ fn a_mistake_is_told_with_its_file_and_line() {
     ");
     insta::assert_snapshot!(error(&[("mian", b"")]), @r#"
     there is no template "main"
-    these exist: bootstrap/authorized_keys, bootstrap/cloud, bootstrap/journald, bootstrap/sshd, bootstrap/sudoers, bootstrap/sysctl, bootstrap/upgrades, mian, nginx/site, systemd/service, systemd/socket, systemd/timer
+    these exist: bootstrap/acme_location, bootstrap/acme_server, bootstrap/authorized_keys, bootstrap/certbot, bootstrap/cloud, bootstrap/journald, bootstrap/sshd, bootstrap/sudoers, bootstrap/sysctl, bootstrap/upgrades, mian, nginx/site, systemd/service, systemd/socket, systemd/timer
     "#);
 }
 

@@ -1,30 +1,31 @@
-//! apt and dpkg: their work, and what they are asked. Each job runs as a transient unit, so that it goes on to its end when the connection, or
-//! push-host itself, goes in the midst of it; whoever comes next waits for that end. Nothing asks, nothing is
-//! removed that was not shown, a file that somebody changed is kept as it is.
+//! apt and dpkg: their work, each as a job that goes on whatever becomes of push-host, and what they are asked.
+//! Nothing asks, nothing is removed that was not shown, a file that somebody changed is kept as it is.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use push_wire::groundwork::PackageName;
 use push_wire::upgrade::{Packages, Scope};
 
+use super::job::{PAUSE, Unit};
 use super::offer;
 use super::process::Program;
 use crate::dpkg::Status;
 use crate::machine::{Job, ToolError};
 
-/// The unit that a job runs in: never two at a time.
-const UNIT: &str = "push-packages.service";
+/// The unit that a job runs in.
+const UNIT: Unit = Unit {
+    name: "push-packages.service",
+    limit: Duration::from_secs(30 * 60),
+    environment: ENVIRONMENT,
+};
 
-/// How long a job may take. systemd ends it then.
-const JOB_LIMIT: Duration = Duration::from_secs(30 * 60);
-
-/// How long an upgrade may take: only a script of a package that hangs takes so long, and what it left is
-/// finished by the next one.
-const UPGRADE_LIMIT: Duration = Duration::from_secs(4 * 3600);
-
-/// How long after that systemd may take to say so.
-const JOB_END: Duration = Duration::from_secs(120);
+/// The same for an upgrade: only a script of a package that hangs takes so long, and what it left is finished
+/// by the next one.
+const UPGRADE: Unit = Unit {
+    limit: Duration::from_secs(4 * 3600),
+    ..UNIT
+};
 
 /// How long apt waits for another apt, such as the nightly upgrade, in seconds (apt.conf(5)).
 const LOCK_WAIT: &str = "DPkg::Lock::Timeout=300";
@@ -38,29 +39,25 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// How often dpkg, which does not wait for its lock, is tried.
 const FINISH_TRIES: u32 = 60;
 
-/// The pause between two tries, and between two looks at a job that still runs.
-const PAUSE: Duration = Duration::from_secs(5);
-
 /// What keeps packages from asking, and from restarting what they do not own.
 const ENVIRONMENT: &[&str] = &[
     "--setenv=DEBIAN_FRONTEND=noninteractive",
     "--setenv=DEBIAN_PRIORITY=critical",
     "--setenv=APT_LISTCHANGES_FRONTEND=none",
     "--setenv=NEEDRESTART_MODE=l",
-    "--setenv=LC_ALL=C.UTF-8",
-    "--setenv=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 ];
 
 /// Does a job to its end.
 pub(super) fn work(job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
-    wait_for_the_last(tell)?;
+    // An upgrade may be what still runs.
+    UPGRADE.wait_for_the_last(tell)?;
     match job {
         Job::Finish => finish(tell),
-        Job::Refresh | Job::RefreshAll | Job::Install(_) => run((&argv(job), JOB_LIMIT), tell),
+        Job::Refresh | Job::RefreshAll | Job::Install(_) => UNIT.run(&argv(job), tell),
         Job::Upgrade(_) => {
-            let upgraded = run((&argv(job), UPGRADE_LIMIT), tell);
+            let upgraded = UPGRADE.run(&argv(job), tell);
             // An upgrade of systemd's own may cut the line to the unit, not the unit.
-            wait_for_the_last(tell)?;
+            UPGRADE.wait_for_the_last(tell)?;
             upgraded
         }
     }
@@ -151,7 +148,7 @@ fn verb(scope: Scope) -> &'static [&'static str] {
 /// dpkg says at once that another one has its lock; that one is waited for.
 fn finish(tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
     let argv = argv(&Job::Finish);
-    let mut finished = run((&argv, JOB_LIMIT), tell);
+    let mut finished = UNIT.run(&argv, tell);
     for _ in 1..FINISH_TRIES {
         match &finished {
             Err(ToolError::Failed { output, .. }) if output.contains("lock") => {
@@ -160,60 +157,9 @@ fn finish(tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
             }
             Ok(()) | Err(_) => break,
         }
-        finished = run((&argv, JOB_LIMIT), tell);
+        finished = UNIT.run(&argv, tell);
     }
     finished
-}
-
-fn run((argv, within): (&[String], Duration), tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
-    let shown = argv.join(" ");
-    let limit = format!("--property=RuntimeMaxSec={}", within.as_secs());
-    let mut unit = vec![
-        "systemd-run",
-        "--quiet",
-        "--collect",
-        "--wait",
-        "--pipe",
-        "--service-type=exec",
-        "--property=KillMode=mixed",
-        &limit,
-    ];
-    let name = format!("--unit={UNIT}");
-    unit.push(&name);
-    unit.extend(ENVIRONMENT);
-    unit.push("--");
-    unit.extend(argv.iter().map(String::as_str));
-    let ended = Program::new(&unit, within + JOB_END).run_telling(tell)?;
-    if ended.status.success() {
-        return Ok(());
-    }
-    Err(ToolError::Failed {
-        tool: shown,
-        output: ended.said(),
-    })
-}
-
-/// A job whose push-host was killed still runs.
-fn wait_for_the_last(tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
-    let began = Instant::now();
-    loop {
-        let active = Program::new(
-            &["systemctl", "is-active", "--quiet", "--", UNIT],
-            QUESTION_LIMIT,
-        )
-        .run()?;
-        if !active.status.success() {
-            return Ok(());
-        }
-        if began.elapsed() >= UPGRADE_LIMIT + JOB_END {
-            return Err(ToolError::Late {
-                tool: UNIT.to_owned(),
-                seconds: began.elapsed().as_secs(),
-            });
-        }
-        tell("waiting for packages that an earlier run began to install");
-        std::thread::sleep(PAUSE);
-    }
 }
 
 /// What apt would do now. Nothing is locked, and nothing changed.

@@ -6,8 +6,10 @@
 //! | `apt` | the work of apt and dpkg |
 //! | `offer` | what apt says, made into values |
 //! | `outdated` | who runs from files that are gone |
-//! | `disk` | the [`super::Disk`] of a host |
 //! | `walk` | finds the folder that a path is in, past nobody's links but root's |
+//! | `certbot` | asks for a certificate |
+//! | `disk` | the [`super::Disk`] of a host |
+//! | `job` | work that takes minutes, and goes on whatever becomes of push-host |
 //! | [`process`] | runs a program within a limit of time and output |
 //! | `tool` | the command of each [`super::Tool`] |
 //! | `units` | what systemd says of units, and their log |
@@ -20,6 +22,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use push_wire::certificate::Certificate;
 use push_wire::groundwork::PackageName;
 use push_wire::health::Probe;
 use push_wire::journal::UnitState;
@@ -35,7 +38,9 @@ use crate::layout::Layout;
 
 pub mod accounts;
 mod apt;
+mod certbot;
 mod disk;
+mod job;
 mod offer;
 mod outdated;
 mod probe;
@@ -97,6 +102,14 @@ impl World for Real {
 
     fn work(&mut self, job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
         apt::work(job, tell)
+    }
+
+    fn certify(
+        &mut self,
+        certificate: &Certificate,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<(), ToolError> {
+        certbot::certify(certificate, tell)
     }
 
     fn available(

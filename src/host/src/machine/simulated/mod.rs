@@ -23,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use push_wire::certificate::Certificate;
 use push_wire::groundwork::PackageName;
 use push_wire::health::Probe;
 use push_wire::journal::{Record, UnitState};
@@ -271,32 +272,6 @@ impl Simulated {
             None => Ok(()),
         }
     }
-
-    /// What is wrong with one kind of tool only.
-    fn refusal_of(&self, tool: &Tool) -> Option<Fault> {
-        let fault = match tool {
-            Tool::Restart(_)
-            | Tool::TryRestart(_)
-            | Tool::Reload(_)
-            | Tool::TryReload(_)
-            | Tool::RestartLater(_) => Fault::NothingStarts,
-            Tool::LoadFirewall(_) | Tool::RemoveFirewall => Fault::FirewallRefuses,
-            Tool::ReloadNginx => Fault::NginxDeaf,
-            Tool::DaemonReload
-            | Tool::Stop(_)
-            | Tool::StopLater(_)
-            | Tool::ResetFailed(_)
-            | Tool::Sysctl
-            | Tool::CreateUser(_)
-            | Tool::CreateLogin(_)
-            | Tool::SetHostname(_)
-            | Tool::MakeLocales
-            | Tool::MakeSwap(_, _)
-            | Tool::SwapOn(_)
-            | Tool::Reboot => return None,
-        };
-        self.troubles.has(fault, self.calls()).then_some(fault)
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -519,7 +494,7 @@ impl World for Simulated {
     fn run(&mut self, tool: &Tool) -> Result<(), ToolError> {
         let name = format!("{tool:?}");
         self.tool(&name)?;
-        match self.refusal_of(tool) {
+        match self.troubles.refusal_of(tool, self.calls()) {
             Some(Fault::NginxDeaf) => return Ok(()),
             Some(_) => return Err(failed(&name, "simulated refusal")),
             None => {}
@@ -536,6 +511,10 @@ impl World for Simulated {
     fn work(&mut self, job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
         tell("working");
         self.do_job(job)
+    }
+
+    fn certify(&mut self, wanted: &Certificate, _: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
+        self.issue(wanted)
     }
 
     fn available(

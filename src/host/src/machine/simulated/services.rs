@@ -55,6 +55,8 @@ pub struct Services {
     pub broken: BTreeSet<String>,
     /// The packages that apt's lists name before they are fetched; all that exist, when not said.
     pub listed: Option<BTreeSet<String>>,
+    /// What the authority has against giving certificates.
+    pub uncertified: Option<String>,
 }
 
 impl Services {

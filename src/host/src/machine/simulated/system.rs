@@ -1,10 +1,11 @@
-//! The files that apt, dpkg and useradd keep on a simulated host: each change of theirs is whole and durable,
+//! The files that apt, dpkg, useradd and certbot keep on a simulated host: each change of theirs is whole and durable,
 //! as they take care that it is, and the power may go between any two.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use push_wire::certificate::{CERTBOT, Certificate};
 use push_wire::groundwork::PackageName;
 use push_wire::name::UserName;
 use push_wire::upgrade::{Packages, Scope};
@@ -12,7 +13,7 @@ use push_wire::upgrade::{Packages, Scope};
 use super::services::Services;
 use super::{Simulated, failed};
 use crate::dpkg::Status;
-use crate::machine::{Job, Outdated, Standing, System, ToolError};
+use crate::machine::{Access, Job, Outdated, Standing, System, ToolError};
 
 const STATUS: &str = "/var/lib/dpkg/status";
 const PASSWD: &str = "/etc/passwd";
@@ -121,6 +122,34 @@ impl Simulated {
                 );
                 self.keep(STATUS, &(others + &stanza))?;
             }
+        }
+        Ok(())
+    }
+
+    /// As certbot does it: the name is taken first, and the settings of renewal are written last. A name
+    /// that is taken is not used again.
+    pub(super) fn issue(&mut self, wanted: &Certificate) -> Result<(), ToolError> {
+        let settings = format!("{CERTBOT}/renewal/{}.conf", wanted.lineage());
+        self.services.jobs.push(format!("certify {}", wanted.app));
+        if let Some(why) = &self.services.uncertified {
+            return Err(failed("certbot", why));
+        }
+        let pem = "-----BEGIN CERTIFICATE-----\n";
+        for (path, text) in [
+            (settings.clone(), ""),
+            (wanted.chain(), pem),
+            (wanted.key(), "-----BEGIN PRIVATE KEY-----\n"),
+            (settings, "[renewalparams]\n"),
+        ] {
+            self.tool("certbot")?;
+            let is_taken = text.is_empty() && self.disk.read(Path::new(&path)).is_ok();
+            if is_taken {
+                return Err(failed("certbot", "the name is taken"));
+            }
+            let folder = Path::new(&path).parent().unwrap_or(Path::new("/"));
+            crate::machine::folders(self, folder, &Access::public_folder())
+                .map_err(|error| wrong(&error))?;
+            self.keep(&path, text)?;
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind};
 
+use crate::machine::Tool;
+
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
@@ -99,5 +101,31 @@ impl Troubles {
         }
         self.has(Fault::Interrupted, call)
             .then(|| io::Error::new(ErrorKind::Interrupted, "simulated EINTR"))
+    }
+
+    /// What is wrong with one kind of tool only.
+    pub fn refusal_of(&self, tool: &Tool, call: u64) -> Option<Fault> {
+        let fault = match tool {
+            Tool::Restart(_)
+            | Tool::TryRestart(_)
+            | Tool::Reload(_)
+            | Tool::TryReload(_)
+            | Tool::RestartLater(_) => Fault::NothingStarts,
+            Tool::LoadFirewall(_) | Tool::RemoveFirewall => Fault::FirewallRefuses,
+            Tool::ReloadNginx => Fault::NginxDeaf,
+            Tool::DaemonReload
+            | Tool::Stop(_)
+            | Tool::StopLater(_)
+            | Tool::ResetFailed(_)
+            | Tool::Sysctl
+            | Tool::CreateUser(_)
+            | Tool::CreateLogin(_)
+            | Tool::SetHostname(_)
+            | Tool::MakeLocales
+            | Tool::MakeSwap(_, _)
+            | Tool::SwapOn(_)
+            | Tool::Reboot => return None,
+        };
+        self.has(fault, call).then_some(fault)
     }
 }

@@ -34,6 +34,29 @@ pub struct Bootstrap {
     pub harden_ssh: Option<bool>,
     /// Whether everything is dropped but logins, the environment's sites and what [firewall] lets in (true).
     pub firewall: Option<bool>,
+    /// Who gives certificates to sites with tls = "auto", over ACME (nobody).
+    pub tls: Option<Authority>,
+}
+
+/// An authority that gives certificates over ACME; certbot asks it, and renews them.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Authority {
+    /// The mailbox that the authority writes to; needed.
+    pub email: Option<String>,
+    /// "agreed" says that you have read and accept the authority's terms of service; needed.
+    pub terms: Option<Terms>,
+    /// Its directory: "production" and "staging" are Let's Encrypt's, else an https URL ("production").
+    pub endpoint: Option<String>,
+    /// A PEM file, relative to the project's folder, with whom hosts believe that an authority of your own is itself (the system's).
+    pub endpoint_ca: Option<String>,
+}
+
+/// Whether somebody accepts an authority's terms of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Terms {
+    /// They do.
+    Agreed,
 }
 
 /// A parameter of the kernel.

@@ -17,9 +17,9 @@ use serde::Deserialize;
 pub use app::{
     App, Health, JsonField, OwnUnit, SecretForm, SecretFormTable, SecretUse, Status, Statuses,
 };
-pub use bootstrap::{Bootstrap, Parameter};
+pub use bootstrap::{Authority, Bootstrap, Parameter};
 pub use service::{ExtraService, Hardening, Restart, Service, ServiceKind, Socket, Timer};
-pub use site::{Listen, Listens, Location, PlainHttp, Serve, Site, Tls};
+pub use site::{Automatic, Given, Listen, Listens, Location, PlainHttp, Serve, Site, Tls};
 
 /// One environment of push: its hosts, and what is declared on them.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

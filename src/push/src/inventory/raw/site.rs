@@ -18,7 +18,7 @@ pub struct Site {
     pub https: Option<Listens>,
     /// Whether it also answers to names that no site has (false).
     pub default: Option<bool>,
-    /// Its certificate.
+    /// Its certificate: "auto" for one of the authority of [bootstrap.tls], or where it is.
     pub tls: Option<Tls>,
     /// What plain HTTP does when there is TLS: "redirect" or "serve" ("redirect").
     pub plain_http: Option<PlainHttp>,
@@ -81,9 +81,27 @@ pub struct Location {
     pub basic_auth: Option<String>,
 }
 
+/// Where a certificate comes from.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Tls {
+    /// An authority gives it.
+    Automatic(Automatic),
+    /// It is there.
+    Given(Given),
+}
+
+/// The word for a certificate that an authority gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Automatic {
+    /// The authority of [bootstrap.tls].
+    Auto,
+}
+
 /// A certificate and its key: names of secrets, or absolute paths of files on the host.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct Tls {
+pub struct Given {
     /// The certificate with its chain.
     pub certificate: String,
     /// The key.

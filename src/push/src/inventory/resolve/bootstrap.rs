@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::bootstrap::{PARAMETERS, ParameterName, ParameterValue};
+use super::super::bootstrap::{ENDPOINTS, PARAMETERS, ParameterName, ParameterValue};
 use super::super::raw;
-use super::super::{Bootstrap, Bytes, Care};
+use super::super::{Authority, Bootstrap, Bytes, Care};
 use super::{At, Resolver};
 use crate::name::{HostName, UserName};
 
@@ -69,6 +69,10 @@ impl<'a> Resolver<'a> {
             upgrades: care(raw.upgrades),
             sshd: care(raw.harden_ssh),
             firewall: care(raw.firewall),
+            tls: raw
+                .tls
+                .as_ref()
+                .and_then(|raw| self.authority(&at.key("tls"), raw)),
             on,
         })
     }
@@ -88,6 +92,37 @@ impl<'a> Resolver<'a> {
             let help = "[ssh] user = \"deploy\" is the login that bootstrap makes; `push bootstrap ENVIRONMENT --as root` then comes in as root the first time";
             self.problem_with_help(at, (why, help));
         }
+    }
+
+    fn authority(&mut self, at: &At<'a>, raw: &raw::Authority) -> Option<Authority> {
+        let email_at = at.key("email");
+        if raw.email.is_none() {
+            let help = "email = \"ops@example.com\"";
+            self.problem_with_help(
+                &email_at,
+                ("the authority wants to know whom to write to", help),
+            );
+        }
+        if raw.terms.is_none() {
+            let help = "read them (Let's Encrypt's are at https://letsencrypt.org/repository/), then write terms = \"agreed\"";
+            let why = "it gives certificates only to those who accept its terms of service";
+            self.problem_with_help(&at.key("terms"), (why, help));
+        }
+        let endpoint = raw.endpoint.as_deref().unwrap_or(ENDPOINTS[0].0);
+        let known = ENDPOINTS.iter().find(|(word, _)| *word == endpoint);
+        let url = known.map_or(endpoint, |(_, url)| url);
+        let endpoint = self.read(&at.key("endpoint"), url);
+        let ca_at = at.key("endpoint_ca");
+        let vouchers = raw.endpoint_ca.as_ref().map(|text| self.file(&ca_at, text));
+        let email = raw
+            .email
+            .as_ref()
+            .and_then(|text| self.read(&email_at, text));
+        Some(Authority {
+            endpoint: endpoint?,
+            email: email?,
+            vouchers: vouchers.flatten(),
+        })
     }
 
     fn parameters(

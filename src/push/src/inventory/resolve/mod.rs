@@ -7,6 +7,7 @@
 
 mod app;
 mod bootstrap;
+mod certificates;
 mod conflicts;
 mod files;
 mod firewall;
@@ -104,6 +105,7 @@ pub(super) fn fleet(
     }
     if problems.is_empty() {
         conflicts::check(&fleet, &at, problems);
+        certificates::check(&fleet, &at, problems);
     }
     Some(fleet)
 }

@@ -72,7 +72,8 @@ impl<'a> Resolver<'a> {
     fn https(&mut self, at: &At<'a>, raw: &raw::Site) -> Vec<Listen> {
         if raw.tls.is_none() {
             if raw.https.is_some() {
-                let help = "add tls = { certificate = \"SECRET\", key = \"SECRET\" }";
+                let help =
+                    "add tls = { certificate = \"SECRET\", key = \"SECRET\" }, or tls = \"auto\"";
                 self.problem_with_help(at, ("it needs a certificate", help));
             }
             if raw.plain_http == Some(raw::PlainHttp::Redirect) {
@@ -123,9 +124,16 @@ impl<'a> Resolver<'a> {
     }
 
     fn tls(&mut self, at: &At<'a>, raw: &raw::Tls) -> Option<Tls> {
+        match raw {
+            raw::Tls::Automatic(raw::Automatic::Auto) => Some(Tls::Automatic),
+            raw::Tls::Given(given) => self.given(at, given),
+        }
+    }
+
+    fn given(&mut self, at: &At<'a>, raw: &raw::Given) -> Option<Tls> {
         let certificate = self.pem(&at.key("certificate"), &raw.certificate);
         let key = self.pem(&at.key("key"), &raw.key);
-        Some(Tls {
+        Some(Tls::Given {
             certificate: certificate?,
             key: key?,
         })
