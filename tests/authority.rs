@@ -18,6 +18,9 @@ const START: Duration = Duration::from_secs(20);
 /// How long its certificates are valid, in seconds: so short that certbot's timer renews them at once.
 const VALID_S: u32 = 9 * 24 * 3600;
 
+/// A name that it gives no certificate for, whoever asks.
+pub const REFUSED: &str = "refused.example.com";
+
 /// The port of its directory, and of what tells its root.
 const DIRECTORY: u16 = 14000;
 const MANAGEMENT: u16 = 15000;
@@ -169,12 +172,16 @@ impl Authority {
             "httpPort": 80,
             "tlsPort": 443,
             "certificateValidityPeriod": VALID_S,
+            "domainBlocklist": [REFUSED],
         } });
         let file = self.file("pebble.json");
         fs::write(&file, settings.to_string()).unwrap();
         let mut pebble = Command::new("pebble");
         pebble
             .env("PEBBLE_VA_NOSLEEP", "1")
+            // Clients must ask again when it refuses a nonce for practice; certbot's library does, but not
+            // everywhere.
+            .env("PEBBLE_WFE_NONCEREJECT", "0")
             .arg("-config")
             .arg(&file)
             .args(["-dnsserver", &listen(NAMES)]);

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use push::rehearse::{Access, HostSpec, RehearsalHost};
-use push_tests::authority::{Authority, Shown};
+use push_tests::authority::{Authority, REFUSED, Shown};
 use push_tests::lab::{Lab, Said, eventually, says};
 
 const SHORT: Duration = Duration::from_secs(20);
@@ -214,4 +214,9 @@ fn an_authority_that_refuses_stops_the_push_on_every_host_before_anything_is_swi
         assert_eq!(shown.names, [name]);
     }
     deploy(&lab).exits(0).says("nothing to do");
+    // What the authority will not have at all is told in its words, too.
+    let before = places();
+    declare(&lab, &authority, &site(&format!("\"{REFUSED}\"")));
+    deploy(&lab).exits(9).says("rejectedIdentifier");
+    assert_eq!(places(), before);
 }

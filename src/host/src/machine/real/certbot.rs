@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use push_wire::certificate::{AUTHORITY, Certificate, DomainName, WEBROOT};
 
+use super::disk;
 use super::job::{PAUSE, Unit};
 use crate::machine::ToolError;
 
@@ -34,6 +35,15 @@ const BUSY: &str = "Another instance of Certbot is already running";
 
 /// After this certbot quotes the authority, to the next empty line.
 const QUOTES: &str = "The Certificate Authority reported these problems:";
+
+/// What certbot writes of this run alone.
+const LOG: &str = "/var/log/letsencrypt/letsencrypt.log";
+
+/// How much of that is read, in bytes.
+const LOG_BYTES_MAX: u64 = 4 << 20;
+
+/// What an authority's own errors begin with (RFC 8555, 6.7), where certbot tells one in a line.
+const PROBLEM: &str = "Error: urn:ietf:params:acme:error:";
 
 /// How often a busy certbot is waited for.
 const BUSY_TRIES: u32 = 24;
@@ -64,16 +74,24 @@ pub(super) fn certify(
     ended.map_err(|error| match error {
         ToolError::Failed { tool, output } => ToolError::Failed {
             tool,
-            output: reason(&output),
+            output: reason(&output, &log()),
         },
         other @ (ToolError::Missing { .. } | ToolError::Late { .. }) => other,
     })
 }
 
+/// One that cannot be read tells no more than certbot did.
+fn log() -> String {
+    let log = disk::read(Path::new(LOG), LOG_BYTES_MAX).unwrap_or_default();
+    String::from_utf8_lossy(&log).into_owned()
+}
+
 /// What the authority said, where certbot quotes it; the hints around that are for whoever runs certbot.
-fn reason(output: &str) -> String {
+/// The certbot of Debian 12 trips over what it is told while it orders, and leaves that in its log alone.
+fn reason(output: &str, log: &str) -> String {
     let Some((_, quoted)) = output.split_once(QUOTES) else {
-        return output.to_owned();
+        let told = log.lines().rev().find(|line| line.contains(PROBLEM));
+        return told.unwrap_or(output).to_owned();
     };
     let lines = quoted.trim_start_matches('\n').lines();
     let lines: Vec<&str> = lines
@@ -122,9 +140,13 @@ mod tests {
                     (authenticator: webroot). The Certificate Authority reported these problems:\n  \
                     Domain: a.example.com\n  Type:   dns\n  Detail: no such name\n\nHint: see --webroot-path/-w\n";
         let told = "Domain: a.example.com\nType:   dns\nDetail: no such name";
-        assert_eq!(reason(said), told);
+        assert_eq!(reason(said, ""), told);
         let other = "An unexpected error occurred:\ntoo many certificates already issued";
-        assert_eq!(reason(other), other);
+        assert_eq!(reason(other, "POST /new-order\n"), other);
+        let noted = "acme.messages.Error: urn:ietf:params:acme:error:rateLimited :: There were too many requests";
+        let log =
+            format!("DEBUG: \"type\": \"urn:ietf:params:acme:error:x\"\n{noted}\nAttributeError\n");
+        assert_eq!(reason("AttributeError: can't set attribute", &log), noted);
     }
 
     #[test]
