@@ -15,6 +15,11 @@ const GENERATIONS_MAX: usize = 20;
 /// What to do about a path that somebody else decides on.
 const GIVE_IT_TO_ROOT: &str = "give it to root there (`chown root:root`, `chmod go-w`), or declare another path; then push again";
 
+/// What to do about work that a tool did not do.
+const WORK: &str = "put right what it names, then run the same again: it goes on where it stopped";
+const PACKAGES: &str = "put right what it names on the host, then run `push upgrade` again";
+const CERTIFICATE: &str = "each name must lead to that host in DNS, and port 80 there be open to the authority; then push again";
+
 /// A refusal in words.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Words {
@@ -75,26 +80,14 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             "build it for that host, or install there what it needs",
         ),
         Refusal::Tool { .. } => Words::new(cause, "install it on the host; then push again"),
-        Refusal::Groundwork { output, .. } => Words::new(
-            cause,
-            "put right what it names, then run the same again: it goes on where it stopped",
-        )
-        .with("it says", foreign::lines(output)),
-        Refusal::Packages { output, .. } => Words::new(
-            cause,
-            "put right what it names on the host, then run `push upgrade` again",
-        )
-        .with("it says", foreign::lines(output)),
-        Refusal::Certificate { output, .. } => Words::new(
-            cause,
-            "each name must lead to that host in DNS, and port 80 there be open to the authority; then push again",
-        )
-        .with("it says", foreign::lines(output)),
-        Refusal::Check { output, .. } => Words::new(
+        Refusal::Groundwork { output, .. } => quoted(cause, WORK, output),
+        Refusal::Packages { output, .. } => quoted(cause, PACKAGES, output),
+        Refusal::Certificate { output, .. } => quoted(cause, CERTIFICATE, output),
+        Refusal::Check { output, .. } => quoted(
             cause,
             format!("`push diff {at}` shows what would change there"),
-        )
-        .with("it says", foreign::lines(output)),
+            output,
+        ),
         Refusal::Secret { .. } => Words::new(
             cause,
             format!(
@@ -125,6 +118,11 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
 fn goes_down(cause: String, at_unix_s: u64) -> Words {
     let help = "wait for it, or cancel it there with `shutdown -c`; then push again";
     Words::new(cause, help).with("scheduled for", vec![measure::utc(at_unix_s)])
+}
+
+/// A refusal that quotes a tool.
+fn quoted(cause: String, help: impl Into<String>, output: &str) -> Words {
+    Words::new(cause, help).with("it says", foreign::lines(output))
 }
 
 /// The words for a host whose lock is held.
