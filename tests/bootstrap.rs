@@ -245,6 +245,144 @@ fn root_by_password_is_enough_for_a_bootstrap() {
     assert!(says(host, &["sshd", "-T"]).contains("passwordauthentication no"));
 }
 
+/// The password of the user that a cloud's image comes with.
+const CLOUD_PASSWORD: &str = "from the console";
+
+/// Makes a host what clouds hand over: no root, a user with a password that sudo wants as well.
+fn as_clouds_hand_over(host: &RehearsalHost) {
+    for argv in [
+        &["apt-get", "-q", "update"][..],
+        &["apt-get", "-q", "-y", "install", "sudo"],
+        &["useradd", "--create-home", "--shell", "/bin/bash", "cloud"],
+        &["usermod", "--lock", "root"],
+    ] {
+        host.succeed(argv).unwrap();
+    }
+    let words = format!("cloud:{CLOUD_PASSWORD}\n");
+    host.write("/root/words", words.as_bytes(), 0o600).unwrap();
+    host.succeed(&["sh", "-c", "chpasswd < /root/words && rm /root/words"])
+        .unwrap();
+    let rule = "cloud ALL=(ALL:ALL) ALL\n";
+    host.write("/etc/sudoers.d/90-cloud", rule.as_bytes(), 0o440)
+        .unwrap();
+}
+
+#[test]
+fn one_password_for_login_and_sudo_is_typed_once_for_all_hosts() {
+    let specs = [
+        HostSpec::fresh("web1"),
+        HostSpec::fresh("web2").suite(Suite::Trixie),
+    ];
+    let Some(lab) = Lab::boot(&specs) else { return };
+    lab.fleet.hosts().iter().for_each(as_clouds_hand_over);
+    declare(&lab, "", "");
+    let asked = lab.ask(&["bootstrap", "prod", "--as", "cloud", "--yes"]);
+    asked.shows("Password of cloud on");
+    asked.types(&format!("{CLOUD_PASSWORD}\r")).exits(0);
+    let screen = fs::read_to_string(lab.path("screen")).unwrap();
+    assert_eq!(screen.matches("[hidden]").count(), 1, "{screen}");
+    assert!(!screen.contains(CLOUD_PASSWORD), "it is not shown");
+    for host in lab.fleet.hosts() {
+        the_login_may_run_push_host_and_nothing_else(host);
+    }
+    lab.push(&["bootstrap", "prod", "--yes"])
+        .exits(0)
+        .says("nothing to do");
+}
+
+/// A bootstrap that is quick, with one thing in it that differs.
+fn slim(connections: u32) -> String {
+    format!(
+        "firewall = false\nupgrades = false\nsysctl = {{ \"net.core.somaxconn\" = {connections} }}\n"
+    )
+}
+
+#[test]
+fn two_environments_do_not_undo_each_others_bootstrap_and_a_bootstrap_goes_back_by_itself() {
+    let Some(lab) = Lab::boot(&[HostSpec::fresh("web1").access(Access::Root)]) else {
+        return;
+    };
+    let host = lab.host("web1");
+    let staging = |connections| {
+        let before = fs::read(lab.path("inventory/prod.toml")).ok();
+        declare(&lab, &slim(connections), "");
+        fs::rename(
+            lab.path("inventory/prod.toml"),
+            lab.path("inventory/staging.toml"),
+        )
+        .unwrap();
+        if let Some(text) = before {
+            lab.write("inventory/prod.toml", text);
+        }
+    };
+    let set = |connections: u32| {
+        let line = format!("net.core.somaxconn = {connections}");
+        let text = says(host, &["cat", "/etc/sysctl.d/60-push.conf"]);
+        assert!(text.contains(&line), "{line}: {text}");
+    };
+    declare(&lab, &slim(1024), "");
+    bootstrap(&lab).exits(0);
+    staging(2048);
+    lab.push(&["bootstrap", "staging", "--yes"])
+        .exits(9)
+        .says("shop/prod")
+        .says("shop/staging")
+        .says("--take-over");
+    set(1024);
+    // Where they say the same, there is nothing to argue about.
+    staging(1024);
+    lab.push(&["bootstrap", "staging", "--yes"])
+        .exits(0)
+        .says("nothing to do");
+
+    // A change goes back as it came, and the slice of the project is not asked about.
+    declare(&lab, &slim(4096), "");
+    lab.push(&["bootstrap", "prod", "--yes"]).exits(0);
+    set(4096);
+    lab.push(&["rollback", "prod", "--yes"]).exits(9);
+    set(4096);
+    lab.push(&["rollback", "prod", "--slice", "host", "--yes"])
+        .exits(0);
+    set(1024);
+    let first = lab.push(&["rollback", "prod", "--slice", "host", "--yes"]);
+    first.exits(9);
+
+    staging(2048);
+    lab.push(&["bootstrap", "staging", "--yes", "--take-over"])
+        .exits(0);
+    set(2048);
+}
+
+#[test]
+fn an_sshd_that_would_not_read_what_is_declared_for_it_is_found_out_before_the_switch() {
+    let Some(lab) = Lab::boot(&[HostSpec::fresh("web1").access(Access::Root)]) else {
+        return;
+    };
+    let host = lab.host("web1");
+    let include = "Include /etc/ssh/sshd_config.d/*.conf";
+    declare(&lab, &slim(1024), "");
+    let config = |text: &str| {
+        host.write("/etc/ssh/sshd_config", text.as_bytes(), 0o644)
+            .unwrap();
+    };
+    config("UsePAM yes\n");
+    bootstrap(&lab)
+        .exits(9)
+        .says("would not read")
+        .says(include);
+    config(&format!(
+        "UsePAM yes\nPasswordAuthentication yes\n{include}\n"
+    ));
+    bootstrap(&lab).exits(9).says("in line 2").says(include);
+    let current = host.run(&["readlink", "/etc/push/current"]).unwrap();
+    assert_eq!(current.stdout, "", "nothing became live");
+    config(&format!(
+        "{include}\nUsePAM yes\nPasswordAuthentication yes\n"
+    ));
+    bootstrap(&lab).exits(0);
+    assert!(says(host, &["sshd", "-T"]).contains("passwordauthentication no"));
+}
+
 #[test]
 fn a_bootstrap_that_locks_its_own_login_out_is_taken_back_and_root_still_gets_in() {
     let Some(lab) = Lab::boot(&[HostSpec::fresh("web1").access(Access::Root)]) else {

@@ -1,6 +1,7 @@
 //! First contact of `push bootstrap` with hosts whose key nobody knows, on real hosts: what is shown, asked,
 //! refused and written before anything is sent to them.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -26,15 +27,17 @@ fn declare(lab: &Lab, hosts_rest: &str, rest: &str) {
     let key = fs::read_to_string(first.identity().with_extension("pub")).unwrap();
     let mut text = "project = \"shop\" # ours\n\n[ssh]\nuser = \"deploy\"\n".to_owned();
     for host in lab.fleet.hosts() {
-        text += &format!(
+        write!(
+            text,
             "\n# {name} is by the window.\n[hosts.{name}]\naddress = \"{}\" # for now\nidentity = \"{}\"\n{hosts_rest}\
              tags = [\"web\"]\n",
             host.address(),
             host.identity().display(),
             name = host.name(),
-        );
+        )
+        .unwrap();
     }
-    text += &format!("\n[bootstrap]\nkeys = [\"{}\"]\n{rest}", key.trim());
+    write!(text, "\n[bootstrap]\nkeys = [\"{}\"]\n{rest}", key.trim()).unwrap();
     lab.write("inventory/prod.toml", text);
 }
 

@@ -12,8 +12,25 @@ const KEYS: &str = "/etc/ssh";
 /// The port of a host that does not say one (sshd_config(5)).
 const DEFAULT_PORT: u16 = 22;
 
-/// The ports that sshd listens on: as it says itself, else as its configuration says, else 22.
+/// The ports that sshd listens on: those of its socket where systemd listens for it (Ubuntu 22.10 and later),
+/// and as it says itself, else as its configuration says, else 22.
 pub fn ports() -> BTreeSet<u16> {
+    let socket = ask(&["systemctl", "is-active", "--quiet", "ssh.socket"])
+        .and_then(|_| ask(&["systemctl", "show", "--value", "-p", "Listen", "ssh.socket"]))
+        .map(|text| activated(&text));
+    let mut ports = socket.unwrap_or_default();
+    ports.extend(own_ports());
+    ports
+}
+
+/// The ports of a socket unit, as systemctl(1) shows its `Listen`: `[::]:22 (Stream)`.
+fn activated(text: &str) -> BTreeSet<u16> {
+    text.split_whitespace()
+        .filter_map(|word| word.rsplit_once(':')?.1.parse().ok())
+        .collect()
+}
+
+fn own_ports() -> BTreeSet<u16> {
     let said = ask(&["sshd", "-T"]).map(|text| configured(&text));
     said.filter(|ports| !ports.is_empty())
         .or_else(|| Some(configured(&all_configuration())))
@@ -104,6 +121,14 @@ mod tests {
             "# Port 1\n  Port 2200\nListenAddress 10.0.0.1\nListenAddress ::\nPermitRootLogin no\n";
         assert_eq!(configured(file), [2200].into());
         assert!(configured("Port x\nPort 70000").is_empty());
+    }
+
+    #[test]
+    fn the_ports_of_a_socket_are_read_as_ubuntu_shows_them() {
+        let both = "0.0.0.0:2222 (Stream)\n[::]:2223 (Stream)\n";
+        assert_eq!(activated(both), [2222, 2223].into());
+        assert_eq!(activated("[::]:22 (Stream)"), [22].into());
+        assert!(activated("/run/ssh.sock (Stream)\n").is_empty());
     }
 
     #[test]

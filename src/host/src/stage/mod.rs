@@ -11,6 +11,7 @@
 //! | `compose` | the manifest that a slice makes, or why it may not be |
 //! | `preflight` | tools, what programs need, room |
 //! | `occupied` | paths that are somebody else's |
+//! | `sshd` | whether sshd reads what is declared for it |
 //! | `restage` | a slice as an earlier generation had it |
 //! | `texts` | units, sites, files and sealed secrets: from where, to where |
 //! | `trees` | the listings of releases that are whole |
@@ -30,6 +31,7 @@ mod occupied;
 mod preflight;
 mod release;
 mod restage;
+mod sshd;
 pub mod texts;
 pub mod trees;
 
@@ -199,6 +201,7 @@ pub fn prepare<M: Machine>(
     preflight::stays_up(facts, to.health_s())?;
     if let Some((_, slice)) = to.all().find(|(name, _)| **name == project) {
         preflight::tools(facts, slice)?;
+        sshd::look(machine, layout, (&project, slice))?;
     }
     preflight::needs(facts, &parts.needs)?;
     constant::look(machine, layout, &to)?;

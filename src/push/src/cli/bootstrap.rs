@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use push_wire::manifest::HOST_SLICE;
+use push_wire::manifest::{HOST_SLICE, Provenance};
 
 use super::arguments::{Asking, Pace, Target, Waiting};
 use super::environment::Environment;
@@ -19,7 +19,9 @@ use crate::inventory::{self, Login};
 use crate::name::{HostName, LoginName, ProjectName};
 use crate::release::{self, Checkout};
 use crate::report::{Complaint, Report};
-use crate::rollout::{self, Access, Bootstrap as Intent, DeployPlan, Interrupt, Policy, Pushed};
+use crate::rollout::{
+    self, Access, Bootstrap as Intent, DeployPlan, Interrupt, Others, Policy, Pushed,
+};
 use crate::template::Engine;
 use crate::transport::Fingerprint;
 use crate::transport::Target as Place;
@@ -42,6 +44,9 @@ pub struct Bootstrap {
     /// The fingerprint that the host's key must have, so that nothing is asked; for one host
     #[arg(long, value_name = "SHA256:…")]
     host_key: Option<Fingerprint>,
+    /// Replace what the bootstrap of another environment declared there otherwise
+    #[arg(long)]
+    take_over: bool,
     /// Only show the plan
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -94,7 +99,10 @@ pub struct Arrival<'a> {
 pub fn run(arguments: &Bootstrap, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
     let environment =
         Environment::read(&arguments.target, arguments.pace, folder)?.waiting(arguments.waiting);
-    let intent = intent(&environment)?;
+    let mut intent = intent(&environment)?;
+    if arguments.take_over {
+        intent.others = Others::Replaced;
+    }
     let environment = narrowed(environment, &intent.bootstrap)?;
     only_one_key(&environment, arguments)?;
     runtime::run(async |interrupt| {
@@ -228,8 +236,14 @@ pub fn intent(environment: &Environment) -> Result<Intent, Stop> {
         .map_err(|error| Stop::usage(Complaint::of(&error).help(error.help())))?;
     let checkout = Checkout::of(root);
     let now = Timestamp::now();
+    let provenance = release::provenance(&fleet.environment, root, checkout.as_ref(), now);
     Ok(Intent {
-        provenance: release::provenance(&fleet.environment, root, checkout.as_ref(), now),
+        // The slice is the host's, so that whose environment it is would not be known without the project.
+        provenance: Provenance {
+            environment: format!("{}/{}", fleet.project, fleet.environment),
+            ..provenance
+        },
+        others: Others::Left,
         fleet: fleet.clone(),
         bootstrap,
         engine,

@@ -27,7 +27,7 @@ const LISTED_MAX: usize = 50;
 const WORD_SHOWN_MAX: usize = 100;
 
 /// An environment with the hosts that a command is about.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Environment {
     /// The project's folder.
     pub project: Project,

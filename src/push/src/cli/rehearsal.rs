@@ -1,4 +1,4 @@
-//! The story of a rehearsal, step by step, on hosts that are up: a first push, a push that changes
+//! The story of a rehearsal, step by step, on hosts that are up: a bootstrap, a first push, a push that changes
 //! nothing, a new release, a broken one that is taken back, a rollback, and forward again.
 //!
 //! Each step does what the command of that name does, and says what it expects of the outcomes; the
@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::arguments::Asking;
 use super::environment::Environment;
-use super::{Stop, deploy, rollback, shipment};
-use crate::event::{ExitCode, Outcome, VERSION};
+use super::{Stop, bootstrap, deploy, reach, rollback, shipment};
+use crate::event::{ExitCode, Outcome, VERSION, Verb};
 use crate::inventory::App;
 use crate::name::{AppName, HostName};
 use crate::rehearse::Fleet;
@@ -31,6 +32,9 @@ const BROKEN: &[u8] = include_bytes!("broken.sh");
 /// The variable that makes a second release differ from the first.
 const MARK: &str = "PUSH_REHEARSAL";
 
+/// Whom a fresh host lets in.
+const ROOT: &str = "root";
+
 /// Throw-away hosts are not asked about.
 const YES: Asking = Asking { yes: true };
 
@@ -45,7 +49,7 @@ pub struct Rehearsal {
 /// What a step is to end in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
-    /// Every host is at a new generation.
+    /// Hosts are at a new generation; those that it does not concern are as they were.
     Committed,
     /// No host has anything to do.
     Unchanged,
@@ -81,6 +85,15 @@ impl Rehearsal {
 
     /// Tells the story to its end, or to the first step that does not end as it should.
     pub async fn tell(&mut self) -> Result<ExitCode, Stop> {
+        if self.environment.fleet.bootstrap.is_some() {
+            self.bootstrap(
+                "bootstrap fresh hosts, root by password",
+                Expected::Committed,
+            )
+            .await?;
+            self.bootstrap("bootstrap again", Expected::Unchanged)
+                .await?;
+        }
         self.push(
             "first push, push-host installed with it",
             Expected::Committed,
@@ -91,6 +104,7 @@ impl Rehearsal {
             self.report.say("\nno app has a service and a single file as its source, so nothing can be broken on purpose\n");
             return Ok(ExitCode::Done);
         };
+        self.only_hosts_of(&app);
         self.mark(&app)?;
         self.push(&format!("push a change to {app}"), Expected::Committed)
             .await?;
@@ -128,6 +142,33 @@ impl Rehearsal {
         self.carry_out(step, shipment, expected).await
     }
 
+    /// Makes those hosts members that are to be, coming to them as a provider hands them over.
+    async fn bootstrap(&mut self, step: &str, expected: Expected) -> Result<(), Stop> {
+        let intent = bootstrap::intent(&self.environment)?;
+        let selected = &self.environment.hosts;
+        if selected.is_disjoint(&intent.bootstrap.on) {
+            return Ok(());
+        }
+        self.begin(step)?;
+        let began = Instant::now();
+        let environment = bootstrap::narrowed(self.environment.clone(), &intent.bootstrap)?;
+        let root = ROOT
+            .parse()
+            .map_err(|error| Stop::not_started(Complaint::of(&error)))?;
+        let first = bootstrap::First {
+            user: Some(root),
+            port: None,
+        };
+        let arrival = bootstrap::Arrival {
+            environment: &environment,
+            first: &first,
+            dialer: Arc::new(reach::dialer(&environment, &self.report)),
+        };
+        let stage = (&self.report, self.interrupt.clone());
+        let pushed = bootstrap::push(arrival, intent, (Verb::Bootstrap, YES), stage).await?;
+        self.end(step, began, expected.check(&pushed.outcomes))
+    }
+
     async fn carry_out(
         &mut self,
         step: &str,
@@ -161,7 +202,11 @@ impl Rehearsal {
         self.begin(step)?;
         let began = Instant::now();
         let stage = (&self.report, self.interrupt.clone());
-        let pushed = rollback::go_back(&self.environment, None, YES, stage).await?;
+        let to = rollback::Goal {
+            project: self.environment.fleet.project.clone(),
+            generation: None,
+        };
+        let pushed = rollback::go_back(&self.environment, to, YES, stage).await?;
         self.end(step, began, Expected::Committed.check(&pushed.outcomes))
     }
 
@@ -219,6 +264,14 @@ impl Rehearsal {
             .map(|app| app.name.clone())
     }
 
+    /// Goes on with the hosts that an app concerns: the others have nothing to go back from.
+    fn only_hosts_of(&mut self, app: &AppName) {
+        let environment = &mut self.environment;
+        if let Some(app) = environment.fleet.apps.get(app) {
+            environment.hosts.retain(|host| app.on.contains(host));
+        }
+    }
+
     /// The name of the file that an app ships; its services call it so.
     fn source_name(&self, app: &AppName) -> String {
         let source = self
@@ -261,8 +314,23 @@ impl Expected {
             }
         };
         match self {
-            Self::Committed => other(|outcome| matches!(outcome, Outcome::Committed { .. }))
-                .map_err(|hosts| format!("not committed on {hosts}")),
+            Self::Committed => {
+                other(|outcome| {
+                    matches!(
+                        outcome,
+                        Outcome::Committed { .. } | Outcome::Unchanged { .. }
+                    )
+                })
+                .map_err(|hosts| format!("not committed on {hosts}"))?;
+                let committed = outcomes
+                    .values()
+                    .any(|outcome| matches!(outcome, Outcome::Committed { .. }));
+                if committed {
+                    Ok(())
+                } else {
+                    Err("there was nothing to do on any host".to_owned())
+                }
+            }
             Self::Unchanged => other(|outcome| matches!(outcome, Outcome::Unchanged { .. }))
                 .map_err(|hosts| format!("there was something to do on {hosts}")),
             Self::TakenBack => {
@@ -323,7 +391,18 @@ mod tests {
         );
         assert_eq!(
             Expected::Committed.check(&outcomes(&[committed(), unchanged()])),
+            Ok(()),
+            "it does not concern the other one"
+        );
+        assert_eq!(
+            Expected::Committed.check(&outcomes(&[committed(), back()])),
             Err("not committed on web1".to_owned())
+        );
+        assert!(
+            Expected::Committed
+                .check(&outcomes(&[unchanged()]))
+                .is_err(),
+            "nothing was done"
         );
         assert!(
             Expected::Unchanged

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use secrecy::SecretString;
+
 use super::arguments::{Asking, Pace, Target};
 use super::consent::{self, Question};
 use super::environment::{Environment, Way};
@@ -11,14 +13,16 @@ use super::{Stop, runtime};
 use crate::event::{ExitCode, VERSION};
 use crate::inventory::{Fleet as Declared, Login};
 use crate::rehearse::{
-    self as lab, Fleet, HostSpec, Milestone, Place, Prerequisites, RehearsalHost, Suite,
+    self as lab, Fleet, Furnishing, HostSpec, Milestone, Place, Prerequisites, ROOT_PASSWORD,
+    RehearsalHost, Suite,
 };
 use crate::report::{Complaint, Report, measure};
 
 /// Push to throw-away local hosts: first push, no-op, a broken release, back and forward
 ///
 /// Boots one Debian per host of the environment on this machine, pushes to them for real, and removes
-/// them. Needs root. Asks before it installs what it needs.
+/// them. Hosts that [bootstrap] is for boot as a provider hands them over, root by password and sshd alone,
+/// and are bootstrapped first. Needs root. Asks before it installs what it needs.
 #[derive(Debug, clap::Args)]
 pub struct Rehearse {
     #[command(flatten)]
@@ -89,12 +93,20 @@ fn prepare(asking: Asking, report: &Report) -> Result<(), Stop> {
         .map_err(|error| stop(&error))
 }
 
-/// One host for each that is selected; the suites go round.
+/// One host for each that is selected; the suites go round. Those that are to be bootstrapped are fresh.
 fn specs(environment: &Environment, suites: &[Suite]) -> Vec<HostSpec> {
-    let names = environment.hosts.iter().map(ToString::to_string);
-    names
-        .zip(suites.iter().cycle())
-        .map(|(name, suite)| HostSpec::named(name).suite(*suite))
+    let hosts = environment.hosts.iter().zip(suites.iter().cycle());
+    hosts
+        .map(|(host, suite)| {
+            let bootstrap = environment.fleet.bootstrap.as_ref();
+            let spec = match bootstrap.filter(|bootstrap| bootstrap.on.contains(host)) {
+                Some(bootstrap) => {
+                    HostSpec::fresh(host.as_str()).offering(bootstrap.packages.clone())
+                }
+                None => HostSpec::named(host.as_str()),
+            };
+            spec.suite(*suite)
+        })
         .collect()
 }
 
@@ -126,9 +138,18 @@ fn words(milestone: &Milestone) -> String {
 }
 
 /// The environment with the booted hosts in place of its own: same names, tags and variables, other
-/// addresses, keys and logins.
+/// addresses, keys and logins. A login that a bootstrap makes keeps its name, and lets the rehearsal in.
 fn at(environment: Environment, booted: &Fleet) -> Result<Environment, Stop> {
     let mut declared: Declared = environment.fleet.clone();
+    if let (Some(bootstrap), Some(host)) = (&mut declared.bootstrap, booted.hosts().first()) {
+        let file = host.identity().with_extension("pub");
+        let line = std::fs::read_to_string(&file).map_err(|error| unusable(host, &error))?;
+        let key = line
+            .trim()
+            .parse()
+            .map_err(|error| unusable(host, &error))?;
+        bootstrap.keys.insert(key);
+    }
     for host in booted.hosts() {
         let Some(entry) = declared.hosts.get_mut(host.name()) else {
             continue;
@@ -143,12 +164,13 @@ fn at(environment: Environment, booted: &Fleet) -> Result<Environment, Stop> {
                 .parse()
                 .map_err(|error| unusable(host, &error))?,
         ];
+        let made = match host.furnishing() {
+            Furnishing::Fresh => entry.login.user.take(),
+            Furnishing::Furnished => None,
+        };
+        let own = || host.user().parse().map_err(|error| unusable(host, &error));
         entry.login = Login {
-            user: Some(
-                host.user()
-                    .parse()
-                    .map_err(|error| unusable(host, &error))?,
-            ),
+            user: Some(made.map_or_else(own, Ok)?),
             port: Some(host.port()),
             identity: Some(host.identity().to_owned()),
             jump: Vec::new(),
@@ -157,6 +179,7 @@ fn at(environment: Environment, booted: &Fleet) -> Result<Environment, Stop> {
     Ok(Environment {
         fleet: declared,
         way: Way::Straight,
+        password: Some(SecretString::from(ROOT_PASSWORD)),
         ..environment
     })
 }

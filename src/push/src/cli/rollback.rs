@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use push_wire::manifest::HOST_SLICE;
 use push_wire::name::GenerationId;
 
 use super::arguments::{Asking, Manner, Target};
@@ -12,18 +13,23 @@ use super::gate::Shown;
 use super::{Stop, deploy, reach, runtime};
 use crate::conversation::Presence;
 use crate::event::{ExitCode, Verb};
+use crate::name::ProjectName;
 use crate::release::{self, Checkout};
-use crate::report::Report;
-use crate::rollout::{self, Interrupt, Pushed, Rollback, RollbackPlan};
+use crate::report::{Complaint, Report};
+use crate::rollout::{self, Interrupt, Policy, Pushed, Rollback, RollbackPlan};
 
 /// Go back to the last committed generation before this one, or to a named one
 ///
 /// Code, units, sites, firewall and secrets come back together, as a new generation that is switched
-/// to, checked and committed like any other. Data is not touched.
+/// to, checked and committed like any other. Data is not touched. With `--slice host`, what a bootstrap declared
+/// goes back to an earlier bootstrap: sshd, sudo, keys, firewall; packages and logins stay.
 #[derive(Debug, clap::Args)]
 pub struct Back {
     #[command(flatten)]
     target: Target,
+    /// Whose part of the hosts goes back: `host` is what `push bootstrap` declared [default: the project's own]
+    #[arg(long, value_name = "SLICE", value_parser = [HOST_SLICE])]
+    slice: Option<String>,
     /// The generation to go back to, as `push history` numbers them
     #[arg(long, value_name = "GENERATION")]
     to: Option<GenerationId>,
@@ -37,21 +43,38 @@ pub fn run(arguments: &Back, folder: &Path, report: &Report) -> Result<ExitCode,
     let environment =
         Environment::read(&arguments.target, manner.pace, folder)?.waiting(manner.waiting);
     runtime::run(async |interrupt| {
-        let back = go_back(
-            &environment,
-            arguments.to,
-            manner.asking,
-            (report, interrupt),
-        )
-        .await?;
+        let to = Goal {
+            project: arguments.project(&environment)?,
+            generation: arguments.to,
+        };
+        let back = go_back(&environment, to, manner.asking, (report, interrupt)).await?;
         Ok(back.exit)
     })
+}
+
+/// Where a rollback goes.
+pub struct Goal {
+    /// Whose slice.
+    pub project: ProjectName,
+    /// The generation; `None` for the last committed one before the current one.
+    pub generation: Option<GenerationId>,
+}
+
+impl Back {
+    fn project(&self, environment: &Environment) -> Result<ProjectName, Stop> {
+        match &self.slice {
+            None => Ok(environment.fleet.project.clone()),
+            Some(slice) => slice
+                .parse()
+                .map_err(|error| Stop::usage(Complaint::of(&error))),
+        }
+    }
 }
 
 /// Brings an earlier generation back on the environment's hosts, once that has been agreed to.
 pub async fn go_back(
     environment: &Environment,
-    to: Option<GenerationId>,
+    to: Goal,
     asking: Asking,
     (report, interrupt): (&Report, Interrupt),
 ) -> Result<Pushed<RollbackPlan>, Stop> {
@@ -64,10 +87,13 @@ pub async fn go_back(
         checkout.as_ref(),
         Timestamp::now(),
     );
-    let policy = deploy::policy(environment, Verb::Rollback, provenance.clone());
+    let policy = Policy {
+        project: to.project.clone(),
+        ..deploy::policy(environment, Verb::Rollback, provenance.clone())
+    };
     let intent = Arc::new(Rollback {
-        project: environment.fleet.project.clone(),
-        to,
+        project: to.project,
+        to: to.generation,
         provenance,
     });
     let gate = Shown {

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use push_wire::groundwork::PackageName;
+
 use super::disk::Disk;
 use super::error::{Error, IoExt};
 use super::host::{Blueprint, RehearsalHost};
@@ -16,7 +18,7 @@ use super::keys::{self, Access};
 use super::network::{self, HOSTS_MAX, Subnet};
 use super::place::Place;
 use super::record::{FLEETS_MAX, FleetFolder, FleetNumber, FleetRecord, HostRecord, Keep};
-use super::suite::{Furnishing, Suite};
+use super::suite::{Furnishing, Kind, Suite};
 use super::sweep;
 use crate::name::HostName;
 
@@ -39,6 +41,8 @@ pub struct HostSpec {
     pub disk: Disk,
     /// Who may log in.
     pub access: Access,
+    /// What a fresh host can install besides what every bootstrap may want.
+    pub offered: BTreeSet<PackageName>,
 }
 
 impl HostSpec {
@@ -50,6 +54,7 @@ impl HostSpec {
             furnishing: Furnishing::Furnished,
             disk: Disk::Overlay,
             access: Access::Sudo,
+            offered: BTreeSet::new(),
         }
     }
 
@@ -60,6 +65,12 @@ impl HostSpec {
             access: Access::Password,
             ..Self::named(name)
         }
+    }
+
+    /// The same host, able to install these as well.
+    #[must_use]
+    pub fn offering(self, offered: BTreeSet<PackageName>) -> Self {
+        Self { offered, ..self }
     }
 
     /// The same host with another Debian.
@@ -249,7 +260,7 @@ impl Fleet {
     }
 
     fn boot_host(&self, record: &HostRecord, images: &[Image]) -> Result<RehearsalHost, Error> {
-        let kind = (record.suite, record.furnishing);
+        let kind = record.kind();
         let image = images.iter().find(|image| image.kind == kind);
         let image = image.ok_or_else(|| Error::UnknownSuite {
             found: record.suite.to_string(),
@@ -310,12 +321,16 @@ fn images(
 ) -> Result<Vec<Image>, Error> {
     let kinds: BTreeSet<_> = specs
         .iter()
-        .map(|spec| (spec.suite, spec.furnishing))
+        .map(|spec| Kind {
+            suite: spec.suite,
+            furnishing: spec.furnishing,
+            offered: spec.offered.clone(),
+        })
         .collect();
     kinds
         .into_iter()
         .map(|kind| {
-            let suite = kind.0;
+            let suite = kind.suite;
             let begun = std::cell::Cell::new(None);
             let image = image::ensure(place, kind, &|| {
                 begun.set(Some(Instant::now()));
@@ -349,6 +364,7 @@ fn records(specs: &[HostSpec], subnet: Subnet, folder: &FleetFolder) -> Vec<Host
             index,
             suite: spec.suite,
             furnishing: spec.furnishing,
+            offered: spec.offered.clone(),
             disk: spec.disk,
             access: spec.access,
             address: subnet.host(index),

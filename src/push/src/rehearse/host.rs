@@ -16,7 +16,7 @@ use super::container::{self, Booted, Container, Look, Parts};
 use super::error::{Error, IoExt};
 use super::network::{self, Subnet};
 use super::record::{FleetNumber, HostFolder, HostRecord};
-use super::suite::Suite;
+use super::suite::{Furnishing, Suite};
 use super::tool::{self, Finished};
 use super::{keys, mounts};
 
@@ -136,6 +136,11 @@ impl RehearsalHost {
     /// The Debian that it runs.
     pub fn suite(&self) -> Suite {
         self.record.suite
+    }
+
+    /// What was installed on it when it was made.
+    pub fn furnishing(&self) -> Furnishing {
+        self.record.furnishing
     }
 
     /// Where its root file system is mounted on the laptop. What the host itself mounts, such as

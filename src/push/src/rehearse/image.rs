@@ -5,6 +5,7 @@
 //! To put something into every host: add it to [`PACKAGES`], or to [`finish`] and raise
 //! [`RECIPE`]. Either makes a new image beside the old one.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use push_wire::digest::Digest;
+use push_wire::groundwork::PackageName;
 
 use super::error::{Error, IoExt};
 use super::keys::OPERATOR_USER;
@@ -19,7 +21,7 @@ use super::mirror::{self, Mirrors};
 use super::mounts::remove;
 use super::offline;
 use super::place::Place;
-use super::suite::{Distribution, Furnishing, Suite};
+use super::suite::{Distribution, Furnishing, Kind, Suite};
 use super::tool::Tool;
 
 /// Raised whenever [`finish`] changes, so that images made before are not used.
@@ -81,18 +83,14 @@ const LOCK_POLL: Duration = Duration::from_millis(200);
 /// A root file system that hosts may be laid over.
 #[derive(Debug, Clone)]
 pub(super) struct Image {
-    pub kind: (Suite, Furnishing),
+    pub kind: Kind,
     pub root: PathBuf,
 }
 
 /// Returns the suite's image, making it when it is not there. `begun` is called before the work
 /// that takes long.
-pub(super) fn ensure(
-    place: &Place,
-    kind: (Suite, Furnishing),
-    begun: &dyn Fn(),
-) -> Result<Image, Error> {
-    let recipe = Recipe::of(kind);
+pub(super) fn ensure(place: &Place, kind: Kind, begun: &dyn Fn()) -> Result<Image, Error> {
+    let recipe = Recipe::of(kind.clone());
     let root = place.images().join(&recipe.name);
     if root.exists() {
         return Ok(Image { kind, root });
@@ -112,31 +110,37 @@ pub(super) fn ensure(
 }
 
 struct Recipe {
-    suite: Suite,
-    furnishing: Furnishing,
+    kind: Kind,
     /// The folder's name: the suite and a digest of all that decides the content.
     name: String,
 }
 
 impl Recipe {
-    fn of((suite, furnishing): (Suite, Furnishing)) -> Self {
-        let packages = packages((suite, furnishing)).join("\n");
+    fn of(kind: Kind) -> Self {
+        let Kind {
+            suite,
+            furnishing,
+            offered: more,
+        } = &kind;
+        let packages = packages((*suite, *furnishing)).join("\n");
         let (decides, word) = match furnishing {
             Furnishing::Furnished => (format!("{RECIPE}\n{suite}\n{packages}"), ""),
             Furnishing::Fresh => {
                 let offered = offline::FETCH;
+                let more = if more.is_empty() {
+                    String::new()
+                } else {
+                    format!("{}{}", offline::FETCH_MORE, listed(more))
+                };
                 (
-                    format!("{RECIPE}\n{suite}\n{packages}\n\n{offered}"),
+                    format!("{RECIPE}\n{suite}\n{packages}\n\n{offered}{more}"),
                     "fresh-",
                 )
             }
         };
         let short = Digest::of(decides).short();
-        Self {
-            suite,
-            furnishing,
-            name: format!("{suite}-{word}{short}"),
-        }
+        let name = format!("{suite}-{word}{short}");
+        Self { kind, name }
     }
 
     /// Makes the image beside its place and moves it there whole.
@@ -148,7 +152,7 @@ impl Recipe {
         remove(&unfinished)?;
         let made = self
             .bootstrap(&unfinished)
-            .and_then(|()| finish(&unfinished, self.furnishing))
+            .and_then(|()| finish(&unfinished, self.kind.furnishing))
             .and_then(|()| fs::rename(&unfinished, root).doing("moving the image to", root));
         if made.is_err() {
             // The first error is the one to tell; the next run removes what this cannot.
@@ -180,11 +184,20 @@ impl Recipe {
             .for_each(|error| tracing::warn!("{error}"));
     }
 
+    /// What mmdebstrap runs to fetch what a fresh host can install.
+    fn hooks(&self) -> Vec<String> {
+        let more = (!self.kind.offered.is_empty()).then_some(offline::FETCH_MORE);
+        let scripts = [Some(offline::FETCH), more].into_iter().flatten();
+        scripts
+            .map(|script| format!("--customize-hook={script}"))
+            .collect()
+    }
+
     fn bootstrap(&self, root: &Path) -> Result<(), Error> {
-        if let Some(keyring) = self.suite.distribution().keyring()
+        if let Some(keyring) = self.kind.suite.distribution().keyring()
             && !Path::new(keyring).exists()
         {
-            let suite = self.suite;
+            let suite = self.kind.suite;
             return Err(Error::NoKeyring { suite, keyring });
         }
         let options = tempfile_of_fetching(root)?;
@@ -192,16 +205,17 @@ impl Recipe {
             .args(["--mode=root", "--variant=minbase", "--format=directory"])
             .arg(format!(
                 "--include={}",
-                packages((self.suite, self.furnishing)).join(",")
+                packages((self.kind.suite, self.kind.furnishing)).join(",")
             ))
             .arg(format!("--aptopt={}", options.display()))
-            .args(match self.furnishing {
+            .env(offline::NAMES, listed(&self.kind.offered))
+            .args(match self.kind.furnishing {
                 Furnishing::Furnished => Vec::new(),
-                Furnishing::Fresh => vec![format!("--customize-hook={}", offline::FETCH)],
+                Furnishing::Fresh => self.hooks(),
             })
-            .arg(self.suite.as_str())
+            .arg(self.kind.suite.as_str())
             .arg(root)
-            .args(Mirrors::of_this_machine().lines(self.suite))
+            .args(Mirrors::of_this_machine().lines(self.kind.suite))
             .within(BUILD_WITHIN)
             .succeed();
         fs::remove_file(&options).doing("removing", &options)?;
@@ -209,13 +223,19 @@ impl Recipe {
             Ok(_) => Ok(()),
             Err(Error::ToolFailed { stderr, .. } | Error::ToolTimedOut { stderr, .. }) => {
                 Err(Error::ImageNotMade {
-                    suite: self.suite,
+                    suite: self.kind.suite,
                     reason: stderr,
                 })
             }
             Err(other) => Err(other),
         }
     }
+}
+
+/// Package names as the script that fetches them reads them. None of them has a space in it.
+fn listed(packages: &BTreeSet<PackageName>) -> String {
+    let names: Vec<&str> = packages.iter().map(PackageName::as_str).collect();
+    names.join(" ")
 }
 
 /// Takes out what each host must have of its own, and what says where the packages came from.
@@ -292,31 +312,43 @@ fn lock(path: &Path) -> Result<File, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
+    use super::super::suite::Suite;
     use super::*;
+
+    fn kind(suite: Suite, furnishing: Furnishing) -> Kind {
+        Kind {
+            suite,
+            furnishing,
+            offered: BTreeSet::new(),
+        }
+    }
 
     #[test]
     fn suites_do_not_share_an_image_and_a_suite_keeps_its_own() {
-        let names = Suite::ALL.map(|suite| Recipe::of((suite, Furnishing::Furnished)).name);
+        let names = Suite::ALL.map(|suite| Recipe::of(kind(suite, Furnishing::Furnished)).name);
         let different: BTreeSet<&String> = names.iter().collect();
         assert_eq!(different.len(), names.len());
-        let own = Recipe::of((Suite::Bookworm, Furnishing::Furnished)).name;
+        let own = Recipe::of(kind(Suite::Bookworm, Furnishing::Furnished)).name;
         assert!(
             own.starts_with("bookworm-") && names.contains(&own),
             "{own}"
         );
-        let fresh = Recipe::of((Suite::Bookworm, Furnishing::Fresh)).name;
+        let fresh = Recipe::of(kind(Suite::Bookworm, Furnishing::Fresh)).name;
         assert!(
             fresh != own && fresh.starts_with("bookworm-fresh-"),
             "{fresh}"
         );
+        let offering = Recipe::of(Kind {
+            offered: ["nodejs".parse().unwrap()].into(),
+            ..kind(Suite::Bookworm, Furnishing::Fresh)
+        });
+        assert_ne!(offering.name, fresh, "what it offers is on it");
     }
 
     #[test]
     fn what_a_killed_run_left_is_removed_and_a_finished_image_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let recipe = Recipe::of((Suite::Trixie, Furnishing::Furnished));
+        let recipe = Recipe::of(kind(Suite::Trixie, Furnishing::Furnished));
         let left = dir.path().join(format!(".{}.7.unfinished", recipe.name));
         let options = dir.path().join(format!(".{}.7.apt-options", recipe.name));
         let others = dir.path().join(".bookworm-0.7.unfinished");
@@ -338,9 +370,9 @@ mod tests {
         let place = Place::at(dir.path(), dir.path());
         let root = dir
             .path()
-            .join(Recipe::of((Suite::Trixie, Furnishing::Furnished)).name);
+            .join(Recipe::of(kind(Suite::Trixie, Furnishing::Furnished)).name);
         fs::create_dir(&root).unwrap();
-        let image = ensure(&place, (Suite::Trixie, Furnishing::Furnished), &|| {
+        let image = ensure(&place, kind(Suite::Trixie, Furnishing::Furnished), &|| {
             panic!("began to make it")
         })
         .unwrap();

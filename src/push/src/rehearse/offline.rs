@@ -16,6 +16,12 @@ use super::tool::Tool;
 /// What mmdebstrap runs to fetch them; constant.
 pub(super) const FETCH: &str = include_str!("offline.sh");
 
+/// What it runs after that where an environment wants more of a host; constant as well.
+pub(super) const FETCH_MORE: &str = include_str!("offline_more.sh");
+
+/// The variable that names those packages to it, with spaces between.
+pub(super) const NAMES: &str = "PUSH_OFFERED";
+
 /// Where they lie on a host.
 const FOLDER: &str = "opt/packages";
 

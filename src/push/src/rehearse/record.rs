@@ -5,18 +5,20 @@
 //! comes from the operator, and a fleet can be removed by a process that finds nothing but its
 //! folder, even when the record in it is damaged.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use push_wire::groundwork::PackageName;
 use serde::{Deserialize, Serialize};
 
 use super::disk::Disk;
 use super::error::{Error, IoExt};
 use super::keys::Access;
 use super::network::Subnet;
-use super::suite::{Furnishing, Suite};
+use super::suite::{Furnishing, Kind, Suite};
 
 /// How many fleets there can be on one machine at once.
 pub(super) const FLEETS_MAX: u16 = 64;
@@ -84,6 +86,9 @@ pub struct HostRecord {
     /// What is installed on it.
     #[serde(default)]
     pub furnishing: Furnishing,
+    /// What it can install besides what every bootstrap may want.
+    #[serde(default)]
+    pub(super) offered: BTreeSet<PackageName>,
     /// What its disk is made of.
     pub disk: Disk,
     /// Who may log in, and how they become root.
@@ -96,6 +101,17 @@ pub struct HostRecord {
     pub host_key: String,
     /// The operator's private key file.
     pub identity: PathBuf,
+}
+
+impl HostRecord {
+    /// What its root file system is.
+    pub(super) fn kind(&self) -> Kind {
+        Kind {
+            suite: self.suite,
+            furnishing: self.furnishing,
+            offered: self.offered.clone(),
+        }
+    }
 }
 
 impl FleetRecord {
@@ -230,6 +246,7 @@ mod tests {
             index: 0,
             suite: Suite::Trixie,
             furnishing: Furnishing::Fresh,
+            offered: ["nodejs".parse().unwrap()].into(),
             disk: Disk::Loop {
                 filesystem: Filesystem::Ext4,
                 size_mib: 256,

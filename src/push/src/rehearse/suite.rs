@@ -1,8 +1,10 @@
 //! The suites of Debian and Ubuntu that a rehearsal host can run. Knows nothing of how they are made.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use push_wire::groundwork::PackageName;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
@@ -44,6 +46,17 @@ pub enum Furnishing {
     /// What a provider hands over: sshd, and nothing else. The packages that a bootstrap may want lie on the
     /// host as a package source of its own, since rehearsal hosts reach no network.
     Fresh,
+}
+
+/// What decides the root file system of a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    /// The Debian.
+    pub suite: Suite,
+    /// What is installed.
+    pub furnishing: Furnishing,
+    /// What a fresh one can install besides what every bootstrap may want.
+    pub offered: BTreeSet<PackageName>,
 }
 
 impl Suite {

@@ -50,7 +50,7 @@ impl Finished {
 pub(super) struct Tool {
     program: OsString,
     args: Vec<OsString>,
-    envs: Vec<(&'static str, &'static str)>,
+    envs: Vec<(&'static str, OsString)>,
     input: Option<Vec<u8>>,
     within: Duration,
 }
@@ -77,8 +77,8 @@ impl Tool {
         self
     }
 
-    pub fn env(mut self, name: &'static str, value: &'static str) -> Self {
-        self.envs.push((name, value));
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.envs.push((name, value.into()));
         self
     }
 
@@ -139,7 +139,7 @@ impl Tool {
         })?;
         Command::new(&program)
             .args(&self.args)
-            .envs(self.envs.iter().copied())
+            .envs(self.envs.iter().map(|(name, value)| (name, value)))
             .stdin(match self.input {
                 Some(_) => Stdio::piped(),
                 None => Stdio::null(),

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use push_wire::digest::Digest;
 use push_wire::groundwork::Groundwork;
-use push_wire::manifest::Provenance;
+use push_wire::manifest::{HOST_SLICE, Provenance};
 use push_wire::message::Request;
 
 use super::deploy::{DeployPlan, not_declared, proposal, undesired};
-use super::{Intent, Known, Proposal};
+use super::{Change, Intent, Known, Proposal};
 use crate::conversation::PackSource;
 use crate::desired::{MemberInput, groundwork_of, member};
 use crate::event::{Obstacle, ObstacleKind};
@@ -19,6 +19,10 @@ use crate::inventory::{self, Fleet};
 use crate::name::HostName;
 use crate::plan::HostPlan;
 use crate::template::Engine;
+use crate::visible::escape;
+
+/// How much of what a host says a message shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 200;
 
 /// Everything that decides what hosts are made into.
 pub struct Bootstrap {
@@ -32,6 +36,17 @@ pub struct Bootstrap {
     pub verbatim: BTreeMap<PathBuf, Vec<u8>>,
     /// Who does it.
     pub provenance: Provenance,
+    /// What is done about a host that another environment bootstrapped otherwise.
+    pub others: Others,
+}
+
+/// What is done about what another environment's bootstrap declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// It stays, and the host is refused.
+    Left,
+    /// It is replaced.
+    Replaced,
 }
 
 impl Bootstrap {
@@ -47,6 +62,37 @@ impl Bootstrap {
     }
 }
 
+impl Bootstrap {
+    /// A host has one slice of its own: two environments that say different things of it would undo each
+    /// other's work with every bootstrap.
+    fn bootstrapped_by_another(&self, known: &Known) -> Option<Obstacle> {
+        let placed = known
+            .hello
+            .manifest
+            .slices
+            .iter()
+            .find(|(project, _)| project.as_str() == HOST_SLICE)?;
+        let theirs = &placed.1.provenance;
+        let (ours, host) = (&self.provenance.environment, &known.host);
+        if theirs.environment == *ours {
+            return None;
+        }
+        let shown = |text: &str| escape(text.as_bytes(), SHOWN_BYTES_MAX);
+        Some(Obstacle {
+            kind: ObstacleKind::Gate,
+            code: "push::rollout::bootstrapped_by_another".into(),
+            why: format!(
+                "{host} was bootstrapped by {} ({}), and [bootstrap] of {ours} says otherwise",
+                shown(&theirs.environment),
+                shown(&theirs.operator)
+            ),
+            help: "let both environments say the same, in a file that both extend; or, if only this one is to \
+                   say it from now on, pass `--take-over`"
+                .into(),
+        })
+    }
+}
+
 impl Intent for Bootstrap {
     type Plan = DeployPlan;
 
@@ -58,7 +104,12 @@ impl Intent for Bootstrap {
     fn plan(&self, known: &Known) -> Result<Proposal<DeployPlan>, Obstacle> {
         let desired = member(&self.input(&known.host)?).map_err(|error| undesired(&error))?;
         let plan = HostPlan::new(&known.hello, &desired, known.way_in);
-        Ok(proposal(plan.on_groundwork(&known.lacking), desired))
+        let mut proposal = proposal(plan.on_groundwork(&known.lacking), desired);
+        if proposal.change == Change::Something && self.others == Others::Left {
+            let theirs = self.bootstrapped_by_another(known);
+            proposal.refused = proposal.refused.or(theirs);
+        }
+        Ok(proposal)
     }
 
     fn request(&self, known: &Known, plan: &DeployPlan) -> Result<Request, Obstacle> {

@@ -56,7 +56,7 @@ mod tests;
 pub use access::Ledger;
 pub use access::{Access, PARALLEL_MAX};
 pub use asking::{Answers, Present, histories, statuses};
-pub use bootstrap::Bootstrap;
+pub use bootstrap::{Bootstrap, Others};
 pub use deploy::{Deploy, DeployPlan};
 pub use each::each;
 pub use intent::{Answer, Change, Gate, Intent, Known, Planned, Plans, Proposal};
