@@ -1,13 +1,17 @@
 //! The operating system of real hosts, upgraded from a package source that the test makes on each of them: tiny
 //! packages with a library, a daemon that runs from it, and scripts that fail when they are told to.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use push::rehearse::{HostSpec, RehearsalHost, Suite};
+use push::rehearse::{Access, HostSpec, RehearsalHost, Suite};
 use push_tests::hosts::say;
 use push_tests::lab::{Lab, eventually, property, says};
 
 const SHORT: Duration = Duration::from_secs(20);
+
+/// How long an upgrade may take that somebody left.
+const ENDED_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long a host may take to go down.
 const DOWN_WITHIN: Duration = Duration::from_secs(60);
@@ -232,6 +236,47 @@ fn a_daemon_that_does_not_start_stops_it(lab: &Lab, hosts: [&RehearsalHost; 2]) 
 }
 
 #[test]
+fn each_release_of_debian_and_ubuntu_is_understood() {
+    let mut suites = vec![Suite::Bullseye];
+    for suite in [Suite::Jammy, Suite::Noble] {
+        let keyring = suite.distribution().keyring();
+        if keyring.is_none_or(|keyring| Path::new(keyring).exists()) {
+            suites.push(suite);
+        } else {
+            say(&format!(
+                "{} is left out: the package ubuntu-keyring is not installed",
+                suite.title()
+            ));
+        }
+    }
+    let specs: Vec<HostSpec> = suites
+        .iter()
+        .map(|suite| HostSpec::fresh(suite.as_str()).suite(*suite))
+        .map(|spec| spec.access(Access::Root))
+        .collect();
+    let Some(lab) = Lab::boot(&specs) else { return };
+    lab.declares("");
+    for host in lab.fleet.hosts() {
+        prepare(host);
+        publish(host, "2");
+        build(host, ("held", "2"), ("true", "true"));
+    }
+    let upgraded = lab.push(&["upgrade", "prod", "--yes"]).exits(0);
+    upgraded
+        .says("1 → 2")
+        .says("security")
+        .says("held by `apt-mark hold`");
+    for host in lab.fleet.hosts() {
+        assert_eq!(version(host, "probe"), "2 installed", "{}", host.name());
+        assert_eq!(version(host, "held"), "1 installed", "{}", host.name());
+        assert!(!is_outdated(host), "{}", host.name());
+    }
+    lab.push(&["upgrade", "prod", "--yes"])
+        .exits(0)
+        .says("nothing to do");
+}
+
+#[test]
 fn a_host_is_rebooted_only_where_that_is_needed_and_allowed_and_looked_at_afterwards() {
     let Some(lab) = lab(1) else { return };
     lab.declares("");
@@ -285,7 +330,7 @@ fn a_laptop_that_goes_in_the_midst_leaves_the_upgrade_to_the_host() {
     lab.push(&["upgrade", "prod", "--yes"])
         .exits(7)
         .says("upgrading the operating system");
-    eventually("the upgrade has ended", SHORT, || {
+    eventually("the upgrade has ended", ENDED_WITHIN, || {
         let status = lab.push(&["status", "prod"]).exits(0);
         status.stdout.contains("upgrade:") && status.stdout.contains("done")
     });

@@ -5,6 +5,7 @@ mod cuts;
 mod hostile;
 mod refusals;
 mod releases;
+mod upgrading;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
