@@ -1,7 +1,7 @@
 //! `push doctor` on a real host: each finding is provoked once, is told with its cure, and is gone
 //! once the cure was typed.
 
-use push::rehearse::{HostSpec, RehearsalHost};
+use push::rehearse::{Disk, Filesystem, HostSpec, RehearsalHost};
 use push_tests::lab::{Lab, SHOP, Said, says};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -123,6 +123,67 @@ fn what_is_wrong_on_a_host_is_found_with_its_cure_and_nothing_is_changed() {
     lab.push(&["prod", "--yes"]).exits(0);
     assert!(exists(host, include));
     doctor(&lab).exits(0);
+}
+
+/// What the demo's service does when it is started with this is fail, and stay so.
+const FAILING: &str = "mkdir -p /run/systemd/system/api.service.d && printf \
+    '[Service]\\nRestart=no\\nExecStartPre=/bin/false\\n' > /run/systemd/system/api.service.d/x.conf && \
+    systemctl daemon-reload && ! systemctl restart api.service";
+
+#[test]
+fn a_failed_unit_a_missing_program_an_older_push_host_and_a_full_disk_are_found_with_their_cures() {
+    let disk = Disk::Loop {
+        filesystem: Filesystem::Ext4,
+        size_mib: 1024,
+    };
+    let Some(lab) = Lab::boot(&[HostSpec::named("web1").disk(disk)]) else {
+        return;
+    };
+    let host = lab.host("web1");
+    lab.shop(FIREWALL);
+    lab.push(&["prod", "--yes"]).exits(0);
+    doctor(&lab).exits(0);
+    for (argv, finding, cure) in [
+        (
+            &["sh", "-c", FAILING][..],
+            "api.service: failed",
+            "push ssh prod web1 -- journalctl -n 50 -u api.service",
+        ),
+        (
+            &["mv", "/usr/sbin/nginx", "/usr/sbin/nft", "/root/"],
+            "nginx is not installed",
+            "sudo apt-get install nginx",
+        ),
+        (
+            &["true"],
+            "nft is not installed",
+            "sudo apt-get install nftables",
+        ),
+        (
+            &["sh", "-c", "echo >> /usr/local/lib/push/push-host"],
+            "is not this build's",
+            "push deploy prod -l web1",
+        ),
+        (
+            &["fallocate", "-l", "600M", "/srv/full"],
+            "are free in /srv",
+            "push ssh prod web1 -- df -h /srv",
+        ),
+    ] {
+        provoked(&lab, argv, (finding, cure)).exits(1);
+    }
+    // The cures are typed, with what stands for an installation where there is no network.
+    for argv in [
+        &["rm", "-r", "/srv/full", "/run/systemd/system/api.service.d"][..],
+        &["mv", "/root/nginx", "/root/nft", "/usr/sbin/"],
+        &["systemctl", "daemon-reload"],
+        &["systemctl", "restart", "api.service"],
+    ] {
+        says(host, argv);
+    }
+    lab.push(&["deploy", "prod", "-l", "web1", "--yes"])
+        .exits(0);
+    doctor(&lab).exits(0).says("is this build's");
 }
 
 #[test]

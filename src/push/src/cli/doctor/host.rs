@@ -129,6 +129,7 @@ impl Asked<'_> {
         findings.extend(self.pinned(host, &at));
         findings.push(program(hello, &at));
         findings.push(systemd(&hello.facts));
+        findings.extend(tools(hello, &at));
         findings.extend(room(&hello.facts, &at));
         findings.push(clock(self.skew(&hello.facts), &at));
         findings.extend(boot(&hello.facts, &at));
@@ -213,6 +214,29 @@ fn systemd(facts: &Facts) -> Finding {
             "push needs Debian or Ubuntu with systemd",
         ),
     }
+}
+
+/// What the generation in effect needs of the host's own programs, and does not find.
+fn tools(hello: &Hello, at: &At<'_>) -> Vec<Finding> {
+    let missing = |what: &str, package: &str| {
+        Finding::bad(
+            ExitCode::NotStarted,
+            what,
+            at.ssh(&format!("sudo apt-get install {package}")),
+        )
+    };
+    let nginx = hello.facts.nginx.is_none() && !hello.manifest.sites().is_empty();
+    let nft = !hello.facts.nft && hello.manifest.firewall().is_some();
+    let findings = [
+        nginx.then(|| missing("nginx is not installed, and sites need it", "nginx")),
+        nft.then(|| {
+            missing(
+                "nft is not installed, and the firewall needs it",
+                "nftables",
+            )
+        }),
+    ];
+    findings.into_iter().flatten().collect()
 }
 
 fn room(facts: &Facts, at: &At<'_>) -> Vec<Finding> {
