@@ -224,4 +224,74 @@ mod tests {
           ! needs a reboot already: asked for by dbus\x1b[2J
         ");
     }
+
+    fn record(phase: Phase, reboot: &[&str]) -> Record {
+        Record {
+            order: push_wire::upgrade::Order {
+                id: "u1".parse().unwrap(),
+                packages: Packages::default(),
+                scope: push_wire::upgrade::Scope::Safe,
+                reboot: push_wire::upgrade::Reboot::Never,
+                provenance: push_wire::manifest::Provenance {
+                    operator: "ada".into(),
+                    ..push_wire::manifest::Provenance::default()
+                },
+            },
+            begun_unix_s: 1000,
+            at_unix_s: 1060,
+            phase,
+            failed_before: [].into(),
+            restarted: [].into(),
+            rebooted: false,
+            reboot: reboot.iter().map(|&reason| reason.into()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_latest_upgrade_is_told_in_one_line_whether_it_goes_on_ended_or_went_wrong() {
+        let said = |phase, reboot| {
+            let line = latest(&record(phase, reboot), 1120);
+            anstream::adapter::strip_str(&line).to_string()
+        };
+        assert_eq!(
+            said(Phase::Packages, &[]),
+            "2 min ago by ada: installing packages, since 1 min ago"
+        );
+        assert_eq!(
+            said(
+                Phase::Ended(End::Done),
+                &["vmlinuz-6.1 came since the boot"]
+            ),
+            "2 min ago by ada: done; needed a reboot (vmlinuz-6.1 came since the boot)"
+        );
+        let end = End::Bad {
+            at: push_wire::upgrade::Stage::Packages,
+            why: "left half done: curl\x1b[2J".into(),
+            evidence: None,
+        };
+        assert_eq!(
+            said(Phase::Ended(end), &[]),
+            "2 min ago by ada: not well: left half done: curl\\x1b[2J"
+        );
+    }
+
+    #[test]
+    fn a_host_that_is_not_well_says_what_stays_and_what_to_type() {
+        let outcome = crate::event::Outcome::NotUpgraded {
+            at: push_wire::upgrade::Stage::Packages,
+            why: "left half done: curl".into(),
+            evidence: None,
+        };
+        let host: HostName = "web1".parse().unwrap();
+        let told =
+            super::super::outcome::account(&host, &outcome, "prod -l web1", "root@192.0.2.7");
+        let told = anstream::adapter::strip_str(&told.unwrap()).to_string();
+        assert_eq!(
+            told,
+            "✗ web1: packages failed: left half done: curl\n  \
+             what was installed stays; nothing was restarted or rebooted after it\n  \
+             help: `ssh root@192.0.2.7 sudo dpkg --configure -a` tries again what is half done\n  \
+             help: `push upgrade prod -l web1` goes on with this host once it is mended\n"
+        );
+    }
 }
