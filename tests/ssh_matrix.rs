@@ -42,6 +42,10 @@
 //! | push trust in a script | loopback | only a fingerprint given beforehand | identity::a_script_pins_only_a_key_whose_fingerprint_it_brings |
 //! | push trust, changed key | loopback | the host's name is wanted | identity::a_changed_key_wants_more_than_a_yes_and_stops_everything_until_then |
 //! | first contact of push bootstrap | a fresh host, root by password | asked, given or certified; then pinned | first_contact::an_unknown_key_is_asked_about_and_then_pinned_before_anything_is_sent |
+//! | first contact, unattended | --host-key, root by password | pinned, a member after one bootstrap and one push | first_contact::root_by_password_with_an_unknown_key_is_a_member_after_one_bootstrap_and_one_push |
+//! | first contact, another key than the given one | --host-key SHA256:… | refused with both, nothing sent | first_contact::another_key_than_the_one_that_was_given_is_sent_nothing |
+//! | first contact, host authority | HostCertificate, @cert-authority | pinned without a question; other names prove nothing | first_contact::a_key_that_a_known_authority_certifies_is_pinned_without_a_question |
+//! | a cloud's user, one password for login and sudo | two hosts, a terminal | typed once | bootstrap::one_password_for_login_and_sudo_is_typed_once_for_all_hosts |
 //! | push ssh through a pinned jump host | two servers | in; a wrong pin of the hop stops it | identity::push_ssh_goes_through_the_inventory_s_jump_hosts_with_their_own_pins |
 
 use std::path::Path;
