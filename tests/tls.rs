@@ -168,7 +168,7 @@ fn a_site_that_is_served_already_keeps_being_served_while_it_gets_its_first_cert
         .says("certificate for blog.example.com");
     shows((&authority, host), "blog.example.com", |_| true);
     shows((&authority, host), "www.example.com", |_| true);
-    // A site that goes takes its certificate along once nobody can go back to it.
+    // The host keeps one for each, and renews both.
     let kept = says(host, &["ls", "/etc/letsencrypt/renewal"]);
     assert_eq!(kept.lines().count(), 2, "{kept}");
 }
