@@ -7,7 +7,7 @@ use std::time::Duration;
 use push::rehearse::{Access, Blackhole, Disk, Filesystem, HostSpec, RehearsalHost};
 use push_tests::hosts::has_program;
 use push_tests::lab::{Lab, Said, eventually};
-use push_tests::scene::{amend, bulky, confirmed_within, goes_on, pushed, slow};
+use push_tests::scene::{amend, bulky, confirmed_within, goes_on, pushed, slow, until_arriving};
 use push_tests::verdict::{self, Before};
 use push_tests::witness::{self, Fate, generation, journal, tag, whole};
 use push_wire::journal::{Cause, State};
@@ -27,29 +27,6 @@ fn until_state(host: &RehearsalHost, what: &str, is: impl Fn(&State) -> bool) {
 
 fn is_on_trial(state: &State) -> bool {
     matches!(state, State::Probation(_))
-}
-
-/// Waits until contents are arriving, and some are there.
-fn until_arriving(host: &RehearsalHost) {
-    eventually("contents arrive", SOON, || spooled_bytes(host) > 1 << 20);
-}
-
-fn spooled_bytes(host: &RehearsalHost) -> u64 {
-    let listed = host
-        .run(&[
-            "find",
-            "/var/lib/push/spool",
-            "-type",
-            "f",
-            "-printf",
-            "%s\\n",
-        ])
-        .unwrap()
-        .stdout;
-    listed
-        .lines()
-        .map(|bytes| bytes.parse::<u64>().unwrap())
-        .sum()
 }
 
 /// What the tool said is what the journal says.

@@ -89,6 +89,84 @@ fn the_firewall_outlives_a_boot_at_which_the_system_loads_its_own() {
 }
 
 #[test]
+fn the_firewall_outlives_an_administrator_who_restarts_the_systems_own() {
+    let specs = [
+        HostSpec::named("web1"),
+        HostSpec::named("web2").suite(Suite::Trixie),
+    ];
+    let Some(lab) = Lab::boot(&specs) else {
+        return;
+    };
+    lab.environment("prod", "project = \"shop\"", FIREWALL);
+    lab.push(&["prod", "--yes"]).exits(0);
+    for host in lab.fleet.hosts() {
+        for verb in ["start", "restart", "reload", "stop", "start"] {
+            host.succeed(&["systemctl", verb, "nftables.service"])
+                .unwrap();
+            let listed = said(host, &["nft", "list", "ruleset"]);
+            let is_there = listed.contains("tcp dport 80 accept");
+            assert_eq!(is_there, verb != "stop", "{verb}: {listed}");
+        }
+    }
+    // Where push has no firewall any more, none comes back.
+    lab.environment("prod", "project = \"shop\"", "");
+    lab.push(&["prod", "--yes"]).exits(0);
+    for host in lab.fleet.hosts() {
+        host.succeed(&["systemctl", "restart", "nftables.service"])
+            .unwrap();
+        let listed = said(host, &["nft", "list", "ruleset"]);
+        assert!(!listed.contains("inet push"), "{listed}");
+    }
+}
+
+/// A firewall and nothing else.
+const FIREWALL: &str = "[firewall]\nallow = [\"http\"]\n";
+
+#[test]
+fn an_nginx_that_does_not_read_what_push_puts_there_is_told_before_the_switch() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let host = lab.host("web1");
+    let own = "cp /etc/nginx/nginx.conf /root/ && sed -i '/conf.d/d' /etc/nginx/nginx.conf";
+    host.succeed(&["sh", "-c", own]).unwrap();
+    lab.shop("");
+    lab.push(&["prod", "--yes"])
+        .exits(9)
+        .says("reads no /etc/nginx/conf.d/push.conf")
+        .says("include /etc/nginx/conf.d/*.conf;");
+    host.succeed(&["test", "!", "-e", "/var/lib/push/journal"])
+        .unwrap();
+    host.succeed(&["cp", "/root/nginx.conf", "/etc/nginx/nginx.conf"])
+        .unwrap();
+    lab.push(&["prod", "--yes"]).exits(0);
+}
+
+#[test]
+fn tools_look_at_what_is_staged_where_no_layer_can_cover_etc() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let host = lab.host("web1");
+    // The kernel stacks two layers and no more; the root is one already.
+    let layer = "mkdir -p /run/layer/upper /run/layer/work && mount -t overlay overlay -o \
+                 lowerdir=/etc,upperdir=/run/layer/upper,workdir=/run/layer/work /etc";
+    host.succeed(&["sh", "-c", layer]).unwrap();
+    lab.shop("");
+    let first = lab.push(&["prod", "--yes"]).exits(0);
+    assert!(!first.stderr.contains("was not asked"), "{first:?}");
+    let owner = said(host, &["stat", "-c", "%U %G %a", "/etc/shadow"]);
+    assert_eq!(owner, "root shadow 640");
+    lab.shop("[files.\"/etc/nginx/conf.d/broken.conf\"]\ncontent = \"no_such_thing;\"\n");
+    lab.push(&["prod", "--yes"])
+        .exits(9)
+        .says("nginx -t")
+        .says("no_such_thing");
+    let mounted = said(host, &["findmnt", "-n", "-o", "FSTYPE", "/etc"]);
+    assert_eq!(mounted, "overlay", "the view was its own process's alone");
+}
+
+#[test]
 fn a_disk_that_fills_up_is_told_and_what_was_uploaded_in_vain_goes() {
     let disk = Disk::Loop {
         filesystem: Filesystem::Ext4,

@@ -15,7 +15,8 @@
 //!
 //! `PUSH_TEST_CUTS` is how many cuts each file system gets (36, and half of them come right after
 //! something was seen to happen), `PUSH_TEST_SEED` the seed of what is random (the clock),
-//! `PUSH_TEST_ROLLBACKS` how many rollbacks are timed (3).
+//! `PUSH_TEST_ROLLBACKS` how many rollbacks are timed (3), `PUSH_TEST_COST` how many switches with the
+//! syncs and without them (0).
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -361,6 +362,63 @@ fn the_old_release_answers_again_soon_after_the_decision_to_take_back() {
         spread(&mut start)
     ));
     assert!(back.iter().all(|took| *took < BACK_WITHIN), "{back:?}");
+}
+
+/// A transaction in which every sync does nothing, by the kernel's own filter.
+const UNSYNCED: (&str, &[u8]) = (
+    "/etc/systemd/system/push-transaction.service.d/unsynced.conf",
+    b"[Service]\nSystemCallFilter=~fsync:0 fdatasync:0 syncfs:0 sync_file_range:0\n",
+);
+
+#[test]
+fn what_the_syncs_of_a_switch_cost_is_told_beside_the_same_switch_without_them() {
+    let rounds = u32::try_from(number("PUSH_TEST_COST", 0)).unwrap();
+    for (filesystem, program) in FILESYSTEMS {
+        if rounds == 0 || !has_program(program) {
+            continue;
+        }
+        let Some(lab) = boot(filesystem) else { return };
+        let host = lab.host("web1");
+        witness::environment(&lab, (1, Fate::Healthy), "");
+        lab.push(&["prod", "--yes"]).exits(0);
+        let (mut synced, mut unsynced) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            synced.push(activation(&lab, 2 * round + 2));
+            let folder = "/etc/systemd/system/push-transaction.service.d";
+            host.succeed(&["mkdir", "-p", folder]).unwrap();
+            host.write(UNSYNCED.0, UNSYNCED.1, 0o644).unwrap();
+            unsynced.push(activation(&lab, 2 * round + 3));
+            host.succeed(&["rm", "-r", folder]).unwrap();
+        }
+        say(&format!(
+            "{filesystem:?}, from PREPARED to PROBATION: with its syncs {}; without them {}",
+            spread(&mut synced),
+            spread(&mut unsynced)
+        ));
+    }
+}
+
+/// How long a switch to a new tag takes until it is on trial.
+fn activation(lab: &Lab, number: u32) -> Duration {
+    witness::environment(lab, (number, Fate::Healthy), "");
+    let before = Before::of(lab, (Some(number - 1), Some(number)));
+    let running = lab.spawn(&["prod", "--yes"]);
+    let reached = |is: fn(&State) -> bool| {
+        let deadline = Instant::now() + MARKER_WITHIN;
+        while !before.state().as_ref().is_some_and(is) {
+            assert!(
+                Instant::now() < deadline,
+                "{}",
+                witness::story(before.host())
+            );
+            std::thread::sleep(MARKER_POLL);
+        }
+        Instant::now()
+    };
+    let began = reached(|_| true);
+    let took = reached(|state| !matches!(state, State::Prepared | State::Switching)) - began;
+    running.end().exits(0);
+    took
 }
 
 /// How long it takes until the app of a tag answers through the site of the same tag.

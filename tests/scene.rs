@@ -4,14 +4,19 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use push::rehearse::RehearsalHost;
 
-use crate::lab::Lab;
+use crate::cuts::{Marker, Watch};
+use crate::lab::{Lab, eventually};
 use crate::witness::{self, Fate, tag, whole};
 
 /// Content that takes a while to arrive, in bytes: larger than what sockets hold.
 const BULK_BYTES: usize = 24 << 20;
+
+/// How long what is waited for may take.
+const SOON: Duration = Duration::from_secs(60);
 
 /// A host at generation 1 with tag 1.
 pub fn pushed() -> Option<Lab> {
@@ -76,6 +81,32 @@ pub fn bulky(lab: &Lab, number: u32) {
     lab.write("bulk/noise", noise(number, BULK_BYTES));
     let bulk = "\n[apps.bulk]\non = \"web\"\nsource = \"bulk\"\n";
     witness::environment(lab, (number, Fate::Healthy), bulk);
+}
+
+/// Waits until contents are arriving, and some are there.
+pub fn until_arriving(host: &RehearsalHost) {
+    eventually("contents arrive", SOON, || spooled_bytes(host) > 1 << 20);
+}
+
+fn spooled_bytes(host: &RehearsalHost) -> u64 {
+    let list = [
+        "find",
+        "/var/lib/push/spool",
+        "-type",
+        "f",
+        "-printf",
+        "%s\\n",
+    ];
+    let listed = host.run(&list).unwrap().stdout;
+    listed
+        .lines()
+        .map(|bytes| bytes.parse::<u64>().unwrap())
+        .sum()
+}
+
+/// Waits until something is seen to happen.
+pub fn until_marker(watch: &Watch<'_>, marker: Marker) {
+    eventually(&marker.to_string(), SOON, || watch.has_come(marker));
 }
 
 /// Bytes that do not shrink on the way, the same for the same seed.

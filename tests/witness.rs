@@ -58,6 +58,7 @@ const OWN: &[&str] = &[
     "/etc/systemd/system/multi-user.target.wants/api.service ",
     "/etc/systemd/system/push-recover.service ",
     "/etc/systemd/system/sysinit.target.wants/push-recover.service ",
+    "/etc/systemd/system/nftables.service.d/push.conf ",
     "/etc/nginx/conf.d/push.conf ",
     "/etc/variant ",
     "/srv/api/",

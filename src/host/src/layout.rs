@@ -82,6 +82,11 @@ impl Layout {
         self.at("/etc/push/.current.from")
     }
 
+    /// Where a folder goes that somebody has put in the switch's place.
+    pub fn current_foreign(&self) -> PathBuf {
+        self.at("/etc/push/current.not-of-push")
+    }
+
     /// The generation in effect, as live links name it.
     pub fn live(&self) -> Generation {
         Generation {
@@ -207,6 +212,11 @@ impl Layout {
     /// The unit that runs `push-host recover` at boot.
     pub fn recover_unit(&self) -> PathBuf {
         self.units().join("push-recover.service")
+    }
+
+    /// What push adds to the unit of the system's own firewall.
+    pub fn nftables_drop_in(&self) -> PathBuf {
+        self.units().join("nftables.service.d/push.conf")
     }
 
     /// What lasts until the next boot.

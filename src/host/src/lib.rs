@@ -15,6 +15,7 @@
 //! | [`progress`] | what a running transaction tells, and what it is asked |
 //! | [`evidence`] | what is found out about a failure before anything is undone |
 //! | [`trial`] | whether a switched generation is healthy |
+//! | [`firewall`] | push's own firewall, loaded again after the system's own |
 //! | [`transaction`] | switch, trial, commit or take back |
 //! | [`recover`] | the same, taken up after a crash |
 //! | [`facts`] | what this host is |
@@ -38,6 +39,7 @@ pub mod effects;
 pub mod evidence;
 pub mod facts;
 pub mod fingerprint;
+pub mod firewall;
 pub mod groundwork;
 pub mod journal;
 pub mod launch;

@@ -15,11 +15,13 @@ use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
+use push_host::firewall;
 use push_host::layout::Layout;
 use push_host::machine::real::Real;
 use push_host::progress;
 use push_host::recover::{RecoverError, recover};
 use push_host::serve::{End, Line, OnHost, look, serve};
+use push_host::stage;
 use push_host::transaction::{TransactionError, transact};
 use push_host::upgrade::upgrade;
 use push_host::view::{self, InsideError};
@@ -35,6 +37,7 @@ usage: push-host serve           speak with push over standard input and output
        push-host transact ID     carry out a switch that `serve` has prepared
        push-host recover         end a transaction that was cut short
        push-host upgrade ID      carry out an upgrade that `serve` has begun, or take it up
+       push-host firewall        load push's firewall again, after something else flushed it
        push-host version         say which version this is
 ";
 
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
             ),
         },
         ["recover"] => run_recovery(),
+        ["firewall"] => load_firewall(),
         ["version" | "--version"] => {
             say(&format!("push-host {}\n", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
@@ -160,7 +164,11 @@ fn converse(purpose: Purpose) -> ExitCode {
                 NOT_BEGUN,
             )
         }
-        Err(error) => complain(&error, "look at the host with `ssh`", NOT_BEGUN),
+        Err(stage::Error::Store(error)) => complain(&error, error.help(), NOT_BEGUN),
+        Err(stage::Error::Journal(error)) => complain(&error, error.help(), NOT_BEGUN),
+        Err(
+            error @ (stage::Error::Refused(_) | stage::Error::Release(_) | stage::Error::Disk(_)),
+        ) => complain(&error, "look at the host with `ssh`", NOT_BEGUN),
     }
 }
 
@@ -244,6 +252,14 @@ fn run_recovery() -> ExitCode {
         // Whoever holds the lock ends what it began.
         Err(RecoverError::Lock(error)) => complain(&error, error.help(), NOT_BEGUN),
         Err(error) => complain(&error, error.help(), IN_DOUBT),
+    }
+}
+
+fn load_firewall() -> ExitCode {
+    let layout = Layout::new("/");
+    match firewall::load_again(&mut Real::new(layout.clone()), &layout) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, error.help(), NOT_BEGUN),
     }
 }
 

@@ -328,6 +328,11 @@ pub enum Refusal {
         /// What it printed. Untrusted text.
         output: String,
     },
+    /// nginx was asked what it would read, and it would not read what includes the sites.
+    NotIncluded {
+        /// The file that nothing includes.
+        file: String,
+    },
     /// A secret cannot be opened with the host's key.
     Secret {
         /// The app.
@@ -389,6 +394,12 @@ impl std::fmt::Display for Refusal {
             Self::Packages { what, .. } => f.write_str(what),
             Self::Certificate { what, .. } => write!(f, "no {what}"),
             Self::Check { tool, .. } => write!(f, "`{tool}` refuses the new configuration"),
+            Self::NotIncluded { file } => {
+                write!(
+                    f,
+                    "nginx there reads no {file}, by which it would serve the declared sites"
+                )
+            }
             Self::Secret { app, name, why } => {
                 write!(
                     f,

@@ -7,11 +7,13 @@ use super::scenario::{
     self, Slices, at_generation_1, request, rollback, scenario, stage, update, update_to,
 };
 use super::{Scenario, layout, service};
-use crate::journal;
 use crate::machine::simulated::Simulated;
+use crate::machine::simulated::pending::Survives;
 use crate::machine::{Clock as _, Node};
 use crate::progress::{self, Wish};
+use crate::recover::recover;
 use crate::transaction::TransactionError;
+use crate::{firewall, journal};
 
 fn cause(scenario: &Scenario) -> (Cause, Simulated) {
     let mut world = scenario.world.clone();
@@ -231,6 +233,28 @@ fn pruning_keeps_what_is_current_what_was_before_and_what_still_runs() {
     let left = world.disk.list(&layout().at("/srv/api/releases")).unwrap();
     assert_eq!(left, ["r-a", "r-b", "r-used"]);
     assert_eq!(world.generation_in_effect(), 4);
+}
+
+#[test]
+fn a_firewall_that_something_flushed_is_loaded_again_and_before_a_recovery_none_is() {
+    let mut world = at_generation_1();
+    let loaded = world.services.table.take();
+    assert!(loaded.is_some());
+    firewall::load_again(&mut world, &layout()).unwrap();
+    assert_eq!(world.services.table, loaded);
+    world.power_on(Survives::Everything);
+    firewall::load_again(&mut world, &layout()).unwrap();
+    assert_eq!(
+        world.services.table, None,
+        "the recovery decides what stays"
+    );
+    recover(&mut world, &layout()).unwrap();
+    assert_eq!(world.services.table, loaded);
+    let mut world = scenario::host();
+    world.services.table = loaded;
+    scenario::put(&mut world, &layout().lock(), b"");
+    firewall::load_again(&mut world, &layout()).unwrap();
+    assert_eq!(world.services.table, None, "nothing is in effect");
 }
 
 #[test]

@@ -36,7 +36,10 @@ impl From<PackError> for TransferError {
     fn from(error: PackError) -> Self {
         let why = error.to_string();
         match error {
-            PackError::Corrupt { .. } => Self::refused(Refusal::Corrupt { what: why }),
+            PackError::Corrupt { digest } => {
+                let what = format!("the pack {digest}");
+                Self::refused(Refusal::Corrupt { what })
+            }
             PackError::Offset { .. } | PackError::TooLong { .. } => {
                 Self::refused(Refusal::Protocol { why })
             }

@@ -54,7 +54,7 @@ pub fn unpack<M: Disk>(
     let mut left: BTreeMap<&Digest, &Expected> = expected.iter().collect();
     let file = machine.open(pack)?;
     let damaged = |error: &dyn std::fmt::Display| UnpackError::Corrupt {
-        what: format!("the pack is damaged: {error}"),
+        what: format!("the pack ({error})"),
     };
     let mut stream = ruzstd::decoding::StreamingDecoder::new(io::BufReader::new(file))
         .map_err(|error| damaged(&error))?;

@@ -1,5 +1,6 @@
-//! What stays the same whatever is declared: the unit that recovers at boot, and the file by which
-//! nginx includes the generation's sites. Neither changes anything live by being there.
+//! What stays the same whatever is declared: the unit that recovers at boot, the file by which nginx
+//! includes the generation's sites, and what lets push's firewall outlive a restart of the system's own.
+//! None changes anything live by being there.
 
 use std::path::Path;
 
@@ -8,8 +9,8 @@ use push_wire::message::Refusal;
 
 use super::Error;
 use crate::layout::Layout;
-use crate::machine::{self, Access, Disk, TEXT_BYTES_MAX};
-use crate::recover;
+use crate::machine::{self, Access, Disk, Machine, TEXT_BYTES_MAX, Tool};
+use crate::{firewall, recover};
 
 /// What nginx includes. As long as the generation in effect has no sites, that is nothing.
 pub const NGINX_INCLUDE: &str = "# Written by push.\ninclude /etc/push/current/nginx/*.conf;\n";
@@ -37,7 +38,7 @@ pub fn is_recovery_enabled<M: Disk>(machine: &M, layout: &Layout) -> Result<bool
 }
 
 /// Makes them, durably.
-pub fn ensure<M: Disk>(machine: &mut M, layout: &Layout, to: &Manifest) -> Result<(), Error> {
+pub fn ensure<M: Machine>(machine: &mut M, layout: &Layout, to: &Manifest) -> Result<(), Error> {
     ensure_file(machine, &layout.recover_unit(), recover::UNIT)?;
     let wants = layout.units().join(BOOT);
     let name = Path::new("push-recover.service");
@@ -51,16 +52,30 @@ pub fn ensure<M: Disk>(machine: &mut M, layout: &Layout, to: &Manifest) -> Resul
     if !to.sites().is_empty() {
         ensure_file(machine, &layout.nginx_include(), NGINX_INCLUDE)?;
     }
+    let drop_in = (&*layout.nftables_drop_in(), firewall::DROP_IN);
+    if to.firewall().is_some() && ensure_file(machine, drop_in.0, drop_in.1)? == Ensured::Now {
+        // The other two are read by whoever starts later anyway.
+        let reloaded = machine.run(&Tool::DaemonReload);
+        reloaded.map_err(|error| std::io::Error::other(error.to_string()))?;
+    }
     Ok(())
 }
 
-fn ensure_file<M: Disk>(machine: &mut M, path: &Path, text: &str) -> Result<(), Error> {
+/// Since when a file is as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ensured {
+    Before,
+    Now,
+}
+
+fn ensure_file<M: Disk>(machine: &mut M, path: &Path, text: &str) -> Result<Ensured, Error> {
     let is_there = machine.stat(path)?.is_some();
     if is_there && machine.read(path, TEXT_BYTES_MAX)? == text.as_bytes() {
-        return Ok(());
+        return Ok(Ensured::Before);
     }
     let folder = path.parent().unwrap_or(path);
     machine::folders(machine, folder, &Access::public_folder())?;
     machine::replace(machine, path, text.as_bytes(), &Access::public_file())?;
-    Ok(machine.sync(folder)?)
+    machine.sync(folder)?;
+    Ok(Ensured::Now)
 }

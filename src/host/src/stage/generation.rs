@@ -135,7 +135,7 @@ fn inside<M: Machine>(machine: &mut M, path: &Path, access: &Access) -> Result<(
 
 fn content<M: Machine>(machine: &M, held: &Held, text: &Text<'_>) -> Result<Vec<u8>, Error> {
     let Some(content) = held.get(machine, text.digest)? else {
-        let what = format!("{} is neither sent nor here", text.what);
+        let what = format!("{}, which is neither sent nor here,", text.what);
         return Err(Error::refused(Refusal::Corrupt { what }));
     };
     if let Some((app, name)) = text.secret {

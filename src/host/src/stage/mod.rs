@@ -303,7 +303,7 @@ fn to_build<M: Machine>(
             continue;
         }
         let Some(tree) = trees.get(&app.tree) else {
-            let what = format!("the listing of {name}'s release is neither sent nor here");
+            let what = format!("the listing of {name}'s release, which is neither sent nor here,");
             return Err(Refusal::Corrupt { what }.into());
         };
         if tree.size() != app.size {
@@ -444,12 +444,18 @@ impl Prepared {
         layout: &Layout,
         pack: &Path,
     ) -> Result<(), Error> {
-        spool::unpack(machine, layout, pack, &self.missing).map_err(|error| match error {
-            spool::UnpackError::Corrupt { what } => Refusal::Corrupt { what }.into(),
-            spool::UnpackError::Protocol { why } => Refusal::Protocol { why }.into(),
-            spool::UnpackError::Disk(error) => Error::Disk(error),
-        })?;
-        self.missing.clear();
+        match spool::unpack(machine, layout, pack, &self.missing) {
+            Ok(()) => self.missing.clear(),
+            Err(spool::UnpackError::Corrupt { what }) => {
+                // It would be gone on with where it ends, and be as damaged again.
+                machine.remove(pack)?;
+                return Err(Refusal::Corrupt { what }.into());
+            }
+            Err(spool::UnpackError::Protocol { why }) => {
+                return Err(Refusal::Protocol { why }.into());
+            }
+            Err(spool::UnpackError::Disk(error)) => return Err(Error::Disk(error)),
+        }
         Ok(())
     }
 

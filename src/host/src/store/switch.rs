@@ -7,7 +7,7 @@ use std::io;
 use push_wire::name::GenerationId;
 
 use crate::layout::Layout;
-use crate::machine::Disk;
+use crate::machine::{Disk, Node};
 
 /// Makes both links in advance: to the generation that is in effect and the one that is to be. The sync of
 /// the switch itself makes them durable: file systems keep the order of changes in one folder, so no
@@ -45,6 +45,11 @@ pub fn point<M: Disk>(machine: &mut M, layout: &Layout, id: GenerationId) -> io:
         ready = layout.current_to();
         machine.remove(&ready)?;
         machine.link(&target, &ready)?;
+    }
+    let found = machine.stat(&layout.current())?;
+    if found.is_some_and(|found| found.node == Node::Folder) {
+        // No rename takes the place of a folder. Whatever somebody has put there is kept.
+        machine.rename(&layout.current(), &layout.current_foreign())?;
     }
     machine.rename(&ready, &layout.current())?;
     machine.sync(&layout.push())

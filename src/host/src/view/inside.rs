@@ -4,20 +4,25 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use push_wire::effect::Effect;
 use push_wire::manifest::Manifest;
 use push_wire::name::GenerationId;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, mount, mount_bind};
 
 use super::Tool;
 use crate::effects::{self, EffectError};
 use crate::layout::Layout;
+use crate::machine::real::process::Program;
 use crate::machine::{self, Access, Machine, Node};
 use crate::store::{self, StoreError, links};
 
 /// What the layer over `/etc` and the opened secrets may take together, in memory.
 const MEMORY: &str = "size=64m,mode=0700";
+
+/// How long copying `/etc` may take; it has a few thousand small files.
+const COPY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Folders that a tool expects although nothing makes them before its service starts.
 const EXPECTED: &[&str] = &["/run/sshd"];
@@ -109,7 +114,8 @@ fn is_apart() -> io::Result<bool> {
     Ok(ours != std::fs::read_link("/proc/1/ns/mnt")?)
 }
 
-/// Covers `/etc` by a layer in memory, and the opened secrets by an empty folder.
+/// Covers `/etc` by a layer in memory, and the opened secrets by an empty folder. Where the kernel has no
+/// such layers (overlayfs), or `/etc` is in too many of them, a copy does.
 fn cover<M: Machine>(machine: &mut M, layout: &Layout) -> Result<(), InsideError> {
     let view = layout.view();
     machine::folders(machine, &view, &Access::private_folder())?;
@@ -127,8 +133,24 @@ fn cover<M: Machine>(machine: &mut M, layout: &Layout) -> Result<(), InsideError
         upper.display(),
         work.display()
     );
-    mounted("a layer over /etc", "overlay", &etc, &options)?;
+    if mounted("a layer over /etc", "overlay", &etc, &options).is_err() {
+        copied(&etc, &view.join("copy"))?;
+    }
     memory("memory for opened secrets", &layout.secrets())
+}
+
+/// Puts a copy of a folder over it, with every owner, mode and link as they are.
+fn copied(folder: &Path, copy: &Path) -> Result<(), InsideError> {
+    let failed = |error: io::Error| InsideError::Mount {
+        what: "a copy of /etc",
+        error,
+    };
+    let (from, to) = (folder.display().to_string(), copy.display().to_string());
+    let argv = ["cp", "--archive", "--no-target-directory", "--", &from, &to];
+    Program::new(&argv, COPY_WITHIN)
+        .succeed()
+        .map_err(|error| failed(io::Error::other(error)))?;
+    mount_bind(copy, folder).map_err(|error| failed(error.into()))
 }
 
 fn memory(what: &'static str, place: &Path) -> Result<(), InsideError> {

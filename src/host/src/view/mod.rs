@@ -29,6 +29,9 @@ const CHECK_WITHIN: Duration = Duration::from_secs(60);
 /// How much of a tool's answer is told, in characters.
 const OUTPUT_CHARS_MAX: usize = 4_000;
 
+/// How much of what nginx reads is looked at, in bytes. Of more than that, nothing is concluded.
+const NGINX_BYTES_MAX: usize = 8 << 20;
+
 /// How many warnings are told.
 const WARNINGS_MAX: usize = 50;
 
@@ -94,7 +97,8 @@ impl Tool {
                 argv.extend(paths.map(|path| path.display().to_string()));
                 argv
             }
-            Self::Nginx => fixed(&["nginx", "-t", "-q"]),
+            // The same check as `-t`, and it says what it has read.
+            Self::Nginx => fixed(&["nginx", "-T", "-q"]),
             Self::Firewall => {
                 let file = layout.generation(to.generation).firewall();
                 fixed(&["nft", "-c", "-f", &file.display().to_string()])
@@ -189,7 +193,11 @@ fn ask(layout: &Layout, tool: Tool, generation: GenerationId) -> Result<Ended, T
         &generation,
         tool.name(),
     ];
-    Program::new(&argv, CHECK_WITHIN).run()
+    let mut program = Program::new(&argv, CHECK_WITHIN);
+    if tool == Tool::Nginx {
+        program = program.output_bytes_max(NGINX_BYTES_MAX);
+    }
+    program.run()
 }
 
 fn judge(
@@ -223,7 +231,17 @@ fn judge(
             }
             Ok(said_of(&said, &ours).map(str::to_owned).collect())
         }
-        Tool::Nginx | Tool::Firewall | Tool::Sshd | Tool::Sudoers if ended.status.success() => {
+        Tool::Nginx if ended.status.success() => {
+            if !to.sites().is_empty() && !reads_sites(&ended.stdout) {
+                let file = Layout::new("/").nginx_include().display().to_string();
+                return Err(Refusal::NotIncluded { file });
+            }
+            let warnings = ended.stderr.lines();
+            Ok(warnings
+                .map(|line| format!("{}: {line}", tool.command()))
+                .collect())
+        }
+        Tool::Firewall | Tool::Sshd | Tool::Sudoers if ended.status.success() => {
             let silent = ended.stdout.trim().is_empty() && ended.stderr.trim().is_empty();
             let lines = said.lines().filter(|_| !silent);
             Ok(lines
@@ -232,6 +250,14 @@ fn judge(
         }
         Tool::Nginx | Tool::Firewall | Tool::Sshd | Tool::Sudoers => Err(refused(&said)),
     }
+}
+
+/// Whether nginx has read the file by which it tells which generation it serves, going by what it says
+/// of each file that it reads.
+fn reads_sites(said: &str) -> bool {
+    let marker = Layout::new("/").live().marker();
+    let begins = format!("# configuration file {}:", marker.display());
+    said.len() >= NGINX_BYTES_MAX || said.lines().any(|line| line == begins)
 }
 
 /// What systemd says of our own units; it may grumble about any other unit of the host.
@@ -362,6 +388,31 @@ mod tests {
             (tool.as_str(), output.as_str()),
             ("systemd-analyze verify", missing.trim())
         );
+    }
+
+    #[test]
+    fn an_nginx_that_would_not_read_the_sites_is_refused_before_anything_is_switched() {
+        let mut slice = slice();
+        let site = Text {
+            digest: Digest::of("site"),
+        };
+        slice.sites.insert("api".parse().unwrap(), site);
+        let (from, to) = (Manifest::empty(), manifest(slice));
+        let none = Manifest::empty();
+        let judged = |read: &str, to| {
+            let ended = Ended {
+                stdout: format!("# configuration file /etc/nginx/nginx.conf:\nhttp {{}}\n{read}"),
+                ..answer(0, "")
+            };
+            judge(Tool::Nginx, Ok(ended), (&from, to))
+        };
+        let marker = "# configuration file /etc/push/current/nginx/00-generation.conf:\n";
+        assert_eq!(judged(marker, &to), Ok(vec![]));
+        let file = "/etc/nginx/conf.d/push.conf".to_owned();
+        assert_eq!(judged("", &to), Err(Refusal::NotIncluded { file }));
+        assert_eq!(judged("", &none), Ok(vec![]));
+        // More than was kept proves nothing.
+        assert_eq!(judged(&"x".repeat(NGINX_BYTES_MAX), &to), Ok(vec![]));
     }
 
     #[test]

@@ -354,22 +354,40 @@ async fn announced(opening: &Opening<'_>, machine: &str, bytes: u64) -> Result<W
     Ok(INSTALL)
 }
 
-/// Why nothing was said at all. For an account other than root that is mostly sudo: it has said so
-/// on stderr, and ended.
+/// Why nothing was said at all: push-host itself has said so on stderr, and ended; or else, for an
+/// account other than root, mostly sudo.
 async fn why_no_word(error: Error, line: Line, opening: &Opening<'_>) -> Error {
-    match error {
-        Error::Ended { .. } if opening.login != "root" => Error::Sudo {
-            host: opening.host.clone(),
-            login: opening.login.to_owned(),
-            stderr: last_words(line).await,
-        },
-        Error::Ended { host, during, .. } => Error::Ended {
+    let Error::Ended { host, during, .. } = error else {
+        return error;
+    };
+    let stderr = last_words(line).await;
+    if let Some(unable) = unable(&host, &stderr) {
+        return unable;
+    }
+    if opening.login == "root" {
+        return Error::Ended {
             host,
             during,
-            stderr: last_words(line).await,
-        },
-        other => other,
+            stderr,
+        };
     }
+    Error::Sudo {
+        host,
+        login: opening.login.to_owned(),
+        stderr,
+    }
+}
+
+/// What push-host says of itself when it cannot go on: a line that begins with its name, and one that
+/// begins with `help`.
+pub(super) fn unable(host: &HostName, stderr: &[String]) -> Option<Error> {
+    let after = |start| stderr.iter().find_map(|line| line.strip_prefix(start));
+    let shown = |text: &str| visible::escape(text.as_bytes(), SHOWN_BYTES_MAX);
+    Some(Error::Unable {
+        host: host.clone(),
+        why: shown(after("push-host: ")?),
+        help: shown(after("help: ")?),
+    })
 }
 
 /// What a command that has ended said on stderr; that may arrive a moment after its output ended.

@@ -53,6 +53,16 @@ pub enum Error {
         /// Its last words.
         stderr: Vec<String>,
     },
+    /// push-host was run, and says itself why it cannot go on.
+    #[error("push-host on {host} begins nothing: {why}")]
+    Unable {
+        /// The host.
+        host: HostName,
+        /// Why, in its words; escaped.
+        why: String,
+        /// What to do about it, in its words; escaped.
+        help: String,
+    },
     /// push-host could not be run through sudo.
     #[error(
         "{login} cannot run push-host on {host} through sudo{}",
@@ -207,6 +217,7 @@ impl Error {
             Self::Silent { .. } => "push::conversation::silent",
             Self::Noise { .. } => "push::conversation::noise",
             Self::Ended { .. } => "push::conversation::ended",
+            Self::Unable { .. } => "push::conversation::unable",
             Self::Sudo { .. } => "push::conversation::sudo",
             Self::SudoAsks { .. } => "push::conversation::sudo_asks",
             Self::SudoRefused { .. } => "push::conversation::sudo_refused",
@@ -236,6 +247,7 @@ impl Error {
                 "let the login files of {login} on {host} (~/.bashrc, ~/.profile) print nothing \
                  when no terminal is there"
             ),
+            Self::Unable { help, .. } => help.clone(),
             Self::Sudo { host, login, .. } => {
                 format!(
                     "put this line into /etc/sudoers.d/push on {host}: {}",
@@ -313,6 +325,7 @@ impl Error {
             ),
             Self::Silent { .. } | Self::Ended { .. } => true,
             Self::Noise { .. }
+            | Self::Unable { .. }
             | Self::Sudo { .. }
             | Self::SudoAsks { .. }
             | Self::SudoRefused { .. }

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{sleep, timeout};
 
 use super::Error;
-use super::call::{Line, Opening, last_words};
+use super::call::{Line, Opening, last_words, unable};
 use super::frames::First;
 use crate::transport::prompt::{Question, Refusal};
 use crate::transport::session::Tail;
@@ -109,6 +109,9 @@ async fn kept_out(line: Line, opening: &Opening<'_>, answered: u32) -> Error {
         && (stderr.iter().any(is_wrong) || stderr.last().is_some_and(|line| line.contains(PROMPT)))
     {
         return refused(opening, answered);
+    }
+    if let Some(unable) = unable(opening.host, &stderr) {
+        return unable;
     }
     Error::Sudo {
         host: opening.host.clone(),

@@ -162,6 +162,7 @@ fn of_refusal(refusal: &Refusal) -> ExitCode {
         | Refusal::Tool { .. }
         | Refusal::Certificate { .. }
         | Refusal::Check { .. }
+        | Refusal::NotIncluded { .. }
         | Refusal::NoGeneration { .. } => ExitCode::Refused,
     }
 }

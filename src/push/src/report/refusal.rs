@@ -19,6 +19,8 @@ const GIVE_IT_TO_ROOT: &str = "give it to root there (`chown root:root`, `chmod 
 const WORK: &str = "put right what it names, then run the same again: it goes on where it stopped";
 const PACKAGES: &str = "put right what it names on the host, then run `push upgrade` again";
 const CERTIFICATE: &str = "each name must lead to that host in DNS, and port 80 there be open to the authority; then push again";
+/// What to do about an nginx that does not read what push puts there.
+const INCLUDE_IT: &str = "put `include /etc/nginx/conf.d/*.conf;` into the `http` block of /etc/nginx/nginx.conf there; then push again";
 
 /// A refusal in words.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,6 +90,7 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             format!("`push diff {at}` shows what would change there"),
             output,
         ),
+        Refusal::NotIncluded { .. } => Words::new(cause, INCLUDE_IT),
         Refusal::Secret { .. } => Words::new(
             cause,
             format!(
@@ -232,6 +235,9 @@ mod tests {
                 tool: "nginx -t".into(),
                 output: format!("line 1\nline 2 {}\n", evil()),
             },
+            Refusal::NotIncluded {
+                file: "/etc/nginx/conf.d/push.conf".into(),
+            },
             Refusal::Secret {
                 app: app(),
                 name: evil(),
@@ -318,6 +324,9 @@ mod tests {
         `nginx -t` refuses the new configuration
           [("it says", ["line 1", "line 2 x\\x1b[31m"])]
           `push diff prod -l web1` shows what would change there
+        nginx there reads no /etc/nginx/conf.d/push.conf, by which it would serve the declared sites
+          []
+          put `include /etc/nginx/conf.d/*.conf;` into the `http` block of /etc/nginx/nginx.conf there; then push again
         the secret x\x1b[31m of api cannot be opened there: no matching key
           []
           its host key may have changed: `push trust prod web1` compares it
