@@ -80,11 +80,11 @@ fn a_journal_that_is_cut_damaged_or_exchanged_is_not_guessed_to_say_anything() {
     }
     // At boot, too: what is in effect stays, whole, and the failure is loud.
     sh(host, "rm -rf /root/aside; mkdir /root/aside");
-    sh(host, &flip);
+    sh(host, flip);
     host.reboot().unwrap();
     assert_eq!(whole(host), tag(2));
     assert_eq!(host.failed_units(), ["push-recover.service"]);
-    sh(host, &mend);
+    sh(host, mend);
     // One whose last record was cut does not say COMMITTED, so that nothing was.
     sh(host, "truncate -s -3 /var/lib/push/journal");
     host.reboot().unwrap();

@@ -181,9 +181,12 @@ fn numbers(generations: &[GenerationId]) -> String {
 mod tests {
     use super::*;
 
-    fn every_refusal() -> Vec<Refusal> {
-        let evil = || "x\x1b[31m".to_owned();
-        let app = || "api".parse().unwrap();
+    fn evil() -> String {
+        "x\x1b[31m".to_owned()
+    }
+
+    /// Who else is there, and what they have.
+    fn of_others() -> Vec<Refusal> {
         let holder = Holder {
             operator: evil(),
             since_unix_s: 1_795_169_700,
@@ -207,6 +210,13 @@ mod tests {
             Refusal::Locked(holder),
             Refusal::Claimed(vec![claim]),
             Refusal::Occupied(vec!["/etc/nginx/conf.d/api.conf".parse().unwrap()]),
+        ]
+    }
+
+    /// What the host lacks, or its tools say.
+    fn of_the_host() -> Vec<Refusal> {
+        let app = || "api".parse().unwrap();
+        vec![
             Refusal::Unsafe {
                 path: "/home/alice/x".into(),
                 why: "is a link, and user 1000 made it".into(),
@@ -255,6 +265,10 @@ mod tests {
                 why: "read-only file system".into(),
             },
         ]
+    }
+
+    fn every_refusal() -> Vec<Refusal> {
+        [of_others(), of_the_host()].concat()
     }
 
     #[test]
