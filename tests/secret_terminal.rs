@@ -10,6 +10,7 @@
 
 mod secret_desk;
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -81,11 +82,35 @@ impl Terminal {
         }
     }
 
-    /// Types a line.
+    /// Types a line, once the terminal has been told not to show it.
+    #[track_caller]
     fn types(&mut self, line: &str) {
+        let until = Instant::now() + SOON;
+        while !self.is_hidden() {
+            assert!(Instant::now() < until, "it shows what is typed");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let keyboard = self.keyboard.as_mut().unwrap();
         keyboard.write_all(format!("{line}\r").as_bytes()).unwrap();
         keyboard.flush().unwrap();
+    }
+
+    /// Whether what is typed is not shown, as stty(1) tells of the terminal that script(1) made.
+    fn is_hidden(&self) -> bool {
+        let script = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{script}/task/{script}/children"));
+        let children = children.unwrap_or_default();
+        children.split_whitespace().any(|child| {
+            let Ok(terminal) = fs::read_link(format!("/proc/{child}/fd/0")) else {
+                return false;
+            };
+            let told = Command::new("stty")
+                .arg("-F")
+                .arg(terminal)
+                .arg("-a")
+                .output();
+            told.is_ok_and(|told| String::from_utf8_lossy(&told.stdout).contains(" -echo "))
+        })
     }
 
     /// Waits for the end; returns all that was shown.
