@@ -196,7 +196,7 @@ fn reload_nginx<M: World + Clock>(machine: &mut M, to: &Manifest) -> Result<(), 
 }
 
 /// Opens every secret of a generation for its owner alone, each whole or not at all, and removes the
-/// files that the generation does not declare.
+/// others.
 fn open_secrets<M: Disk + World>(
     machine: &mut M,
     layout: &Layout,
@@ -213,6 +213,16 @@ fn open_secrets<M: Disk + World>(
         let access = access(&secret.owner);
         machine::replace(machine, &layout.secret(app, name), &opened, &access)?;
     }
+    Ok(forget_secrets(machine, layout, to)?)
+}
+
+/// Removes every opened secret that a generation does not declare, and what was not opened to its end.
+pub fn forget_secrets<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    kept: &Manifest,
+) -> io::Result<()> {
+    let secrets = kept.secrets();
     for app in machine.list(&layout.secrets())? {
         let folder = layout.secrets().join(&app);
         let declared = |file: &str| {

@@ -11,7 +11,6 @@
 //! and firewall are derived, and the error is loud.
 
 use push_wire::journal::{Progress, Record, State};
-use push_wire::manifest::Manifest;
 use push_wire::message::Holder;
 
 use crate::effects::{EffectError, carry_out_at_boot};
@@ -180,7 +179,7 @@ fn finish<M: Machine>(
         | State::TakenBack(_) => (about.to, about.from),
     };
     let kept = store::manifest(machine, layout, kept)?;
-    let gone = read_or_empty(machine, layout, gone);
+    let gone = transaction::gone(machine, layout, (gone, since))?;
     let moved = !store::is_current(machine, layout, kept.generation)?;
     if moved || since == Since::Booted {
         // Whatever becomes of the links, what is in effect needs its secrets and its firewall.
@@ -194,18 +193,6 @@ fn finish<M: Machine>(
     }
     transaction::tidy(machine, layout, (&gone, &kept))?;
     Ok(())
-}
-
-/// The manifest of a generation that may have been pruned since.
-fn read_or_empty<M: Machine>(
-    machine: &M,
-    layout: &Layout,
-    id: push_wire::name::GenerationId,
-) -> Manifest {
-    store::manifest(machine, layout, id).unwrap_or_else(|_| Manifest {
-        generation: id,
-        ..Manifest::empty()
-    })
 }
 
 /// Opens the secrets and loads the firewall of what is in effect.

@@ -24,7 +24,7 @@ use push_wire::manifest::Manifest;
 use push_wire::message::Holder;
 use push_wire::name::{GenerationId, TransactionId};
 
-use crate::effects::{EffectError, carry_out, carry_out_at_boot};
+use crate::effects::{EffectError, carry_out, carry_out_at_boot, forget_secrets};
 use crate::evidence;
 use crate::journal::{self, Entry, Journal, JournalError};
 use crate::layout::Layout;
@@ -121,6 +121,16 @@ pub enum Since {
     Booted,
 }
 
+impl Since {
+    /// How often something that the way back needs is tried.
+    fn rounds(self) -> u32 {
+        match self {
+            Self::SameBoot => TAKE_BACK_ROUNDS,
+            Self::Booted => TAKE_BACK_ROUNDS_AT_BOOT,
+        }
+    }
+}
+
 /// Carries out a request from its first record to its last. `Ok` is what the journal says in the end;
 /// an error before the first record means that nothing began, one after it that nobody knows.
 pub fn transact<M: Machine>(
@@ -199,13 +209,7 @@ pub fn resume<M: Machine>(
                 why: "the journal does not say what the transaction is about".to_owned(),
             })?;
     let from = store::manifest(machine, layout, about.from)?;
-    let to = store::manifest(machine, layout, about.to).unwrap_or_else(|error| {
-        machine.warn(&format!("generation {} cannot be read: {error}", about.to));
-        Manifest {
-            generation: about.to,
-            ..Manifest::empty()
-        }
-    });
+    let to = gone(machine, layout, (about.to, since))?;
     let has_switched = journal
         .records()
         .iter()
@@ -231,6 +235,47 @@ pub fn resume<M: Machine>(
         State::TakingBack(_) | State::Committed | State::TakenBack(_) => last.state,
     };
     run.drive(state)
+}
+
+/// What the side that goes declares, so that all of it can go. Of a generation that was pruned, or is not
+/// as push left it, nothing is known. A disk that fails is asked again: it would leave running what nobody
+/// declares. At boot it is given up in the end, because everything else waits.
+pub fn gone<M: Machine>(
+    machine: &mut M,
+    layout: &Layout,
+    (id, since): (GenerationId, Since),
+) -> Result<Manifest, StoreError> {
+    let mut pause = RETRY_FIRST;
+    let mut rounds_left = since.rounds();
+    loop {
+        rounds_left -= 1;
+        let error = match read_gone(machine, layout, id) {
+            Ok(manifest) => return Ok(manifest),
+            Err(error) => error,
+        };
+        machine.warn(&format!("generation {id} cannot be read: {error}"));
+        let is_of_the_disk = matches!(error, StoreError::Disk(_));
+        if is_of_the_disk && rounds_left > 0 {
+            machine.sleep(pause);
+            pause = (pause * 2).min(RETRY_LATEST);
+        } else if is_of_the_disk && since == Since::SameBoot {
+            return Err(error);
+        } else {
+            return Ok(Manifest::nothing(id));
+        }
+    }
+}
+
+fn read_gone<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    id: GenerationId,
+) -> Result<Manifest, StoreError> {
+    let is_pruned = machine.stat(layout.generation(id).folder())?.is_none();
+    if is_pruned {
+        return Ok(Manifest::nothing(id));
+    }
+    store::manifest(machine, layout, id)
 }
 
 fn holder<M: Machine>(machine: &M, request: &Request) -> Holder {
@@ -454,10 +499,7 @@ impl<M: Machine> Run<'_, M> {
 
     /// Brings the old generation back, and tries again what does not hold.
     fn take_back(&mut self) -> Result<Event, TransactionError> {
-        let rounds = match self.since {
-            Since::SameBoot => TAKE_BACK_ROUNDS,
-            Since::Booted => TAKE_BACK_ROUNDS_AT_BOOT,
-        };
+        let rounds = self.since.rounds();
         let (mut open, mut pause) = (self.way_back(), RETRY_FIRST);
         let mut why = String::new();
         for round in 0..rounds {
@@ -559,12 +601,14 @@ fn feeds(first: &Effect, then: &Effect) -> bool {
         || first.loads_own_firewall() && matches!(then, Effect::LoadFirewall)
 }
 
-/// Removes the links that only the side that lost had, and the links made in advance.
+/// Removes the links that only the side that lost had, the links made in advance, and opened secrets that
+/// somebody was cut off from finishing.
 pub fn tidy<M: Disk>(
     machine: &mut M,
     layout: &Layout,
-    sides: (&Manifest, &Manifest),
+    (gone, kept): (&Manifest, &Manifest),
 ) -> Result<(), StoreError> {
-    links::release(machine, layout, sides)?;
+    links::release(machine, layout, (gone, kept))?;
+    forget_secrets(machine, layout, kept)?;
     Ok(switch::forget_ready(machine, layout)?)
 }

@@ -229,9 +229,14 @@ impl Secret {
 impl Manifest {
     /// A host before its first push.
     pub fn empty() -> Self {
+        Self::nothing(GenerationId::NONE)
+    }
+
+    /// A generation that declares nothing, or of which nothing is known.
+    pub fn nothing(generation: GenerationId) -> Self {
         Self {
             format: FORMAT,
-            generation: GenerationId::NONE,
+            generation,
             restores: None,
             ways_in: BTreeSet::new(),
             slices: BTreeMap::new(),

@@ -4,11 +4,15 @@
 //!
 //! `PUSH_SEEDS=100000` tries that many; `PUSH_SEED=17` tries that one.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use push_wire::journal::{Record, State};
 
 use super::counts::{number, shown};
+use super::lies::is_noticed;
 use super::race::verdict;
 use super::scenario::{failing, scenarios};
 use super::{CALLS_MAX, Scenario, layout};
@@ -86,7 +90,11 @@ fn run(all: &[Scenario], seed: u64) {
 
 /// Seeds that failed once, and what they taught. A change of what a seed chooses makes an old number mean
 /// another run: then what it taught is a test of its own, named here.
-const REGRESSIONS: [u64; 0] = [];
+///
+/// - 28,280: a recovery that was cut while it opened secrets left an unfinished copy of one in memory.
+/// - 75,685: a disk that failed to tell what a first push had declared passed for one that declared nothing,
+///   so that its services ran on although it was taken back.
+const REGRESSIONS: [u64; 2] = [28_280, 75_685];
 
 #[test]
 fn seeds_that_failed_once_stay_mended() {
@@ -106,7 +114,19 @@ fn whatever_a_seed_does_to_a_host_it_ends_whole() {
         Some(seed) => (seed, 1),
         None => (0, number("PUSH_SEEDS").unwrap_or(SEEDS)),
     };
-    let next = AtomicU64::new(from);
+    assert!(count > 0, "no seed was tried");
+    let failed = failing_of(from..from + count);
+    assert!(
+        failed.is_empty(),
+        "again: PUSH_SEED=N cargo test -p push-host --lib whatever_a_seed; failed: {failed:#?}"
+    );
+    shown(&format!("seeds: {count}, from {from} on"));
+}
+
+/// The seeds of a range that fail, and why.
+fn failing_of(seeds: Range<u64>) -> BTreeMap<u64, String> {
+    let next = AtomicU64::new(seeds.start);
+    let failed = Mutex::new(BTreeMap::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -114,24 +134,17 @@ fn whatever_a_seed_does_to_a_host_it_ends_whole() {
                 let all = hosts();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + count {
+                    if seed >= seeds.end {
                         return;
                     }
-                    try_one(&all, seed);
+                    if let Some(why) = is_noticed(|| run(&all, seed)) {
+                        failed.lock().unwrap().insert(seed, why);
+                    }
                 }
             });
         }
     });
-    assert!(count > 0, "no seed was tried");
-    shown(&format!("seeds: {count}, from {from} on"));
-}
-
-fn try_one(all: &[Scenario], seed: u64) {
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(all, seed)));
-    assert!(
-        ended.is_ok(),
-        "seed {seed} failed, see above; again: PUSH_SEED={seed} cargo test -p push-host --lib whatever_a_seed"
-    );
+    failed.into_inner().unwrap()
 }
 
 #[test]

@@ -59,6 +59,10 @@ const TEN_YEARS_S: u64 = 315_360_000;
 /// A day, in milliseconds.
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
+/// More calls than anything makes here whose clock goes on as it should; one that jumps back by years would
+/// let a trial wait for years.
+const CALLS_MAX: u64 = 200_000;
+
 /// The power has gone.
 struct PowerCut;
 
@@ -165,6 +169,10 @@ impl Simulated {
     /// One call: the power may go before it. Returns its number.
     fn call(&self) -> u64 {
         let call = self.calls.get() + 1;
+        assert!(
+            self.lie != Some(Lie::CountsByTheWall) || call <= CALLS_MAX,
+            "LIVENESS: it does not end within {CALLS_MAX} calls"
+        );
         self.calls.set(call);
         if self.cut_at == Some(call) {
             resume_unwind(Box::new(PowerCut));
