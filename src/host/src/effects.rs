@@ -104,16 +104,26 @@ pub fn carry_out_at_boot<M: Machine>(
     layout: &Layout,
     (gone, to): (&Manifest, &Manifest),
 ) -> Result<(), EffectError> {
-    // A secret that does not open leaves no host without its firewall.
+    // What fails keeps nothing else from being done: a secret that does not open leaves no host without its
+    // firewall, and neither leaves one with the units of what is gone.
     let opened = open_secrets(machine, layout, to);
     let loaded = load_own_firewall_again(machine, layout, (gone, to));
-    if to.nftables().is_some() {
-        load_firewall(machine, layout, to)?;
+    let walled = if to.nftables().is_some() {
+        load_firewall(machine, layout, to)
     } else if gone.nftables().is_some() {
-        run(machine, &Tool::RemoveFirewall)?;
-    }
-    opened?;
-    loaded?;
+        run(machine, &Tool::RemoveFirewall)
+    } else {
+        Ok(())
+    };
+    start_at_boot(machine, (gone, to))?;
+    opened.and(loaded).and(walled)
+}
+
+/// Lets systemd have what is in effect where it has read something else.
+fn start_at_boot<M: World>(
+    machine: &mut M,
+    (gone, to): (&Manifest, &Manifest),
+) -> Result<(), EffectError> {
     if gone.generation == to.generation {
         return Ok(());
     }

@@ -230,8 +230,7 @@ impl Journal {
     /// later sync brings it to the disk: so whoever goes on with the journal of a process that died does
     /// not rely on it.
     pub fn renew<M: Disk>(&mut self, machine: &mut M, layout: &Layout) -> Result<(), JournalError> {
-        self.rewrite(machine, layout)?;
-        Ok(machine.reserve(&layout.journal(), RESERVE_BYTES)?)
+        self.rewrite(machine, layout)
     }
 
     /// Appends a record and makes it durable. When this fails, the record counts as never written,
@@ -278,7 +277,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the whole file anew, with the latest transactions only.
+    /// Writes the whole file anew, with the latest transactions only. The room for what follows is kept
+    /// before the old file, with its own, is given up.
     fn rewrite<M: Disk>(&mut self, machine: &mut M, layout: &Layout) -> Result<(), JournalError> {
         let transactions = self.transactions();
         let first_kept = transactions
@@ -297,12 +297,20 @@ impl Journal {
             bytes.extend(encode(record)?);
         }
         machine::folders(machine, &layout.state(), &Access::private_folder())?;
-        machine::replace(machine, &layout.journal(), &bytes, &Access::private_file())?;
-        machine.sync(&layout.state())?;
+        let replaced = machine::replace_by(machine, &layout.journal(), |machine, new| {
+            machine.create(new, &bytes, &Access::private_file())?;
+            machine.reserve(new, RESERVE_BYTES)
+        });
+        if let Err(error) = replaced {
+            // A rename may fail although it is done: what is there counts, not what should be.
+            *self = read(machine, layout)?;
+            return Err(error.into());
+        }
+        // From here on this is the file that whoever appends or cuts has before them.
         self.records = kept;
         self.whole_bytes = bytes.len();
         self.torn = false;
-        Ok(())
+        Ok(machine.sync(&layout.state())?)
     }
 }
 
@@ -415,6 +423,7 @@ fn body_at(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
 mod tests {
     use super::*;
     use crate::machine::simulated::Simulated;
+    use crate::machine::simulated::trouble::{Fault, Trouble};
     use push_wire::manifest::Provenance;
     use push_wire::name::GenerationId;
 
@@ -464,6 +473,47 @@ mod tests {
             1200,
             "numbers go on rising"
         );
+    }
+
+    /// A journal that has grown beyond what is kept, and the end of which was torn.
+    fn grown_and_torn() -> (Simulated, Journal) {
+        let (mut world, layout) = (Simulated::default(), Layout::new("/"));
+        let mut journal = read(&world, &layout).unwrap();
+        for to in 1..=TRANSACTIONS_KEPT as u64 + 50 {
+            let first = entry(to, State::Prepared, Some(about(to)));
+            journal.begin(&mut world, &layout, first).unwrap();
+            let last = entry(to, State::Committed, None);
+            journal.append(&mut world, &layout, last).unwrap();
+        }
+        world.append(&layout.journal(), b"half").unwrap();
+        journal = read(&world, &layout).unwrap();
+        (world, journal)
+    }
+
+    #[test]
+    fn a_journal_that_is_written_anew_in_trouble_can_be_gone_on_with() {
+        let layout = Layout::new("/");
+        for fault in [Fault::Fails, Fault::Misreports, Fault::Full] {
+            for call in 1..=12 {
+                let (world, mut journal) = grown_and_torn();
+                let trouble = match fault {
+                    // A disk that is full stays so.
+                    Fault::Full => Trouble::from(fault, call),
+                    _ => Trouble::once(fault, call),
+                };
+                let mut world = world.with(&[trouble]);
+                let renewed = journal.renew(&mut world, &layout);
+                let told = format!("{trouble:?}: {renewed:?}");
+                if fault != Fault::Full {
+                    world.repair();
+                }
+                let end = entry(999, State::Committed, None);
+                journal.append(&mut world, &layout, end).expect(&told);
+                let found = read(&world, &layout).expect(&told);
+                assert_eq!(found.records(), journal.records(), "{told}");
+                assert_eq!(found.last().unwrap().transaction.as_str(), "t999", "{told}");
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! | [`evidence`] | what is found out about a failure before anything is undone |
 //! | [`trial`] | whether a switched generation is healthy |
 //! | [`firewall`] | push's own firewall, loaded again after the system's own |
+//! | [`remains`] | what is left of two generations when a transaction has ended or was cut short |
 //! | [`transaction`] | switch, trial, commit or take back |
 //! | [`recover`] | the same, taken up after a crash |
 //! | [`facts`] | what this host is |
@@ -48,6 +49,7 @@ pub mod lock;
 pub mod machine;
 pub mod progress;
 pub mod recover;
+pub mod remains;
 pub mod serve;
 pub mod spool;
 pub mod stage;

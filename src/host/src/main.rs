@@ -207,6 +207,7 @@ fn run_transaction(id: &TransactionId) -> ExitCode {
                 | TransactionError::Journal(_)
                 | TransactionError::Store(_)
                 | TransactionError::Stale { .. }
+                | TransactionError::Withdrawn
                 | TransactionError::Unfinished { .. } => NOT_BEGUN,
                 TransactionError::Illegal(_)
                 | TransactionError::Stuck { .. }

@@ -46,6 +46,26 @@ pub fn leave_request<M: Disk>(
     machine::replace(machine, &place.request(), &text, &Access::private_file())
 }
 
+/// Takes back what was left for a transaction that has not begun: whatever still comes to carry it out
+/// begins nothing.
+pub fn withdraw_request<M: Disk>(
+    machine: &mut M,
+    layout: &Layout,
+    transaction: &TransactionId,
+) -> std::io::Result<()> {
+    machine.remove(&layout.transaction(transaction).request())
+}
+
+/// Whether what was left for a transaction is still wanted.
+pub fn is_requested<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    transaction: &TransactionId,
+) -> std::io::Result<bool> {
+    let path = layout.transaction(transaction).request();
+    Ok(machine.stat(&path)?.is_some())
+}
+
 /// Reads what was left for a transaction.
 pub fn request<M: Disk>(
     machine: &M,

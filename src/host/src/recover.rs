@@ -19,8 +19,9 @@ use crate::layout::Layout;
 use crate::lock::{self, LockError};
 use crate::machine::Machine;
 use crate::progress;
+use crate::remains::{self, Since};
 use crate::store::{self, StoreError};
-use crate::transaction::{self, Since, TransactionError};
+use crate::transaction::{self, TransactionError};
 
 /// The unit that runs [`recover`] at boot. Everything that could read what a generation declares
 /// comes after it; it waits for nothing but the disk, `/run`, and the system's own firewall: Debian's
@@ -179,11 +180,11 @@ fn finish<M: Machine>(
         | State::TakenBack(_) => (about.to, about.from),
     };
     let kept = store::manifest(machine, layout, kept)?;
-    let gone = transaction::gone(machine, layout, (gone, since))?;
+    let gone = remains::gone(machine, layout, (gone, since))?;
     let moved = !store::is_current(machine, layout, kept.generation)?;
     if moved || since == Since::Booted {
         // Whatever becomes of the links, what is in effect needs its secrets and its firewall.
-        let settled = transaction::settle(machine, layout, (&gone, &kept));
+        let settled = remains::settle(machine, layout, (&gone, &kept));
         let was = match settled {
             Ok(false) => &kept,
             Ok(true) | Err(_) => &gone,
@@ -191,7 +192,7 @@ fn finish<M: Machine>(
         carry_out_at_boot(machine, layout, (was, &kept))?;
         settled?;
     }
-    transaction::tidy(machine, layout, (&gone, &kept))?;
+    remains::tidy(machine, layout, (&gone, &kept))?;
     Ok(())
 }
 

@@ -16,7 +16,6 @@
 //! run again after a cut at any of its calls.
 
 use std::io;
-use std::time::Duration;
 
 use push_wire::effect::{Effect, effects};
 use push_wire::journal::{About, Cause, Event, Illegal, Probation, Progress, State};
@@ -24,28 +23,16 @@ use push_wire::manifest::Manifest;
 use push_wire::message::Holder;
 use push_wire::name::{GenerationId, TransactionId};
 
-use crate::effects::{EffectError, carry_out, carry_out_at_boot, forget_secrets};
+use crate::effects::{EffectError, carry_out, carry_out_at_boot};
 use crate::evidence;
 use crate::journal::{self, Entry, Journal, JournalError};
 use crate::layout::Layout;
 use crate::lock::{self, LockError};
-use crate::machine::{Disk, Machine, World};
+use crate::machine::{Course, Disk, Machine, World};
 use crate::progress::{self, Request};
+use crate::remains::{RETRY_FIRST, RETRY_LATEST, Since, gone, settle, tidy};
 use crate::store::{self, StoreError, links, prune, switch};
 use crate::trial::{self, Setting};
-
-/// How often taking back is tried again while the host is up: half a second apart at first, then
-/// longer, about four minutes in all.
-const TAKE_BACK_ROUNDS: u32 = 12;
-
-/// How often it is tried again at boot, when everything else waits for it.
-const TAKE_BACK_ROUNDS_AT_BOOT: u32 = 3;
-
-/// The first pause before something is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-
-/// The longest pause before something is tried again.
-const RETRY_LATEST: Duration = Duration::from_secs(30);
 
 /// How often the record that ends a transaction is tried to be written.
 const LAST_RECORD_TRIES: u32 = 5;
@@ -76,6 +63,9 @@ pub enum TransactionError {
         /// Which.
         transaction: TransactionId,
     },
+    /// Nothing began: whoever asked for it was told that it would not.
+    #[error("the transaction was withdrawn before it began")]
+    Withdrawn,
     /// A step that the states do not allow: a fault of push.
     #[error(transparent)]
     Illegal(#[from] Illegal),
@@ -100,6 +90,7 @@ impl TransactionError {
             Self::Journal(error) => error.help(),
             Self::Store(error) => error.help(),
             Self::Stale { .. } => "plan again: `push plan`",
+            Self::Withdrawn => "push again",
             Self::Unfinished { .. } => "run `push-host recover` on the host, or push again",
             Self::Illegal(_) => "this is a fault of push; please report it",
             Self::Stuck { .. } => {
@@ -108,25 +99,6 @@ impl TransactionError {
             Self::Unrecorded(_) => {
                 "repair the disk of the host, then run `push-host recover` on it"
             }
-        }
-    }
-}
-
-/// Whether the host has been booted since the transaction began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// It has not: processes of the new generation may run.
-    SameBoot,
-    /// It has: nothing of either generation is in memory, and units wait for us.
-    Booted,
-}
-
-impl Since {
-    /// How often something that the way back needs is tried.
-    fn rounds(self) -> u32 {
-        match self {
-            Self::SameBoot => TAKE_BACK_ROUNDS,
-            Self::Booted => TAKE_BACK_ROUNDS_AT_BOOT,
         }
     }
 }
@@ -144,6 +116,9 @@ pub fn transact<M: Machine>(
     if let Some(record) = journal.latest(id).filter(|record| record.state.is_final()) {
         // Asked again, it gives the same answer.
         return Ok(record.state.clone());
+    }
+    if !progress::is_requested(machine, layout, id).map_err(StoreError::from)? {
+        return Err(TransactionError::Withdrawn);
     }
     if let Some(record) = journal.unfinished() {
         return Err(TransactionError::Unfinished {
@@ -237,47 +212,6 @@ pub fn resume<M: Machine>(
     run.drive(state)
 }
 
-/// What the side that goes declares, so that all of it can go. Of a generation that was pruned, or is not
-/// as push left it, nothing is known. A disk that fails is asked again: it would leave running what nobody
-/// declares. At boot it is given up in the end, because everything else waits.
-pub fn gone<M: Machine>(
-    machine: &mut M,
-    layout: &Layout,
-    (id, since): (GenerationId, Since),
-) -> Result<Manifest, StoreError> {
-    let mut pause = RETRY_FIRST;
-    let mut rounds_left = since.rounds();
-    loop {
-        rounds_left -= 1;
-        let error = match read_gone(machine, layout, id) {
-            Ok(manifest) => return Ok(manifest),
-            Err(error) => error,
-        };
-        machine.warn(&format!("generation {id} cannot be read: {error}"));
-        let is_of_the_disk = matches!(error, StoreError::Disk(_));
-        if is_of_the_disk && rounds_left > 0 {
-            machine.sleep(pause);
-            pause = (pause * 2).min(RETRY_LATEST);
-        } else if is_of_the_disk && since == Since::SameBoot {
-            return Err(error);
-        } else {
-            return Ok(Manifest::nothing(id));
-        }
-    }
-}
-
-fn read_gone<M: Disk>(
-    machine: &M,
-    layout: &Layout,
-    id: GenerationId,
-) -> Result<Manifest, StoreError> {
-    let is_pruned = machine.stat(layout.generation(id).folder())?.is_none();
-    if is_pruned {
-        return Ok(Manifest::nothing(id));
-    }
-    store::manifest(machine, layout, id)
-}
-
 fn holder<M: Machine>(machine: &M, request: &Request) -> Holder {
     Holder {
         operator: request.about.provenance.operator.clone(),
@@ -310,30 +244,6 @@ fn sides<M: Disk + World>(
     }
     store::verify(machine, layout, &to)?;
     Ok((from, to))
-}
-
-/// Makes what the journal says true again, on the way back and after a boot: `kept` is what is in effect.
-/// A sync that failed may have lost a rename that the running host still saw, and no later sync repairs
-/// that; so all of it is looked at anew. Returns whether systemd may have read something else.
-pub fn settle<M: Machine>(
-    machine: &mut M,
-    layout: &Layout,
-    (gone, kept): (&Manifest, &Manifest),
-) -> Result<bool, TransactionError> {
-    links::restore(machine, layout, (gone, kept))?;
-    let moved = !store::is_current(machine, layout, kept.generation)?;
-    if moved {
-        switch::point(machine, layout, kept.generation).map_err(StoreError::from)?;
-    }
-    links::bring_back(machine, layout, kept)?;
-    // Somebody put something of their own in a link's place: told, and left alone.
-    let foreign = links::occupied(machine, layout, kept)?;
-    if !foreign.is_empty() {
-        machine.warn(&StoreError::Occupied(foreign).to_string());
-    }
-    let made = links::lay_where_free(machine, layout, kept)?;
-    links::adopt(machine, layout, kept)?;
-    Ok(moved || made)
 }
 
 struct Run<'a, M> {
@@ -504,6 +414,9 @@ impl<M: Machine> Run<'_, M> {
         let mut why = String::new();
         for round in 0..rounds {
             if round > 0 {
+                if self.is_going_down() {
+                    break;
+                }
                 self.machine.warn(&format!(
                     "generation {} is not back yet: {why}",
                     self.about.from
@@ -526,15 +439,23 @@ impl<M: Machine> Run<'_, M> {
         })
     }
 
-    /// The effects of taking back. The firewall comes first: it may be what keeps the operator out.
+    /// Whether systemd starts nothing any more, because the host goes down: what is still open then would
+    /// only hold that up, and the next boot ends it.
+    fn is_going_down(&self) -> bool {
+        let standing = self.machine.standing();
+        standing.is_ok_and(|standing| standing.course == Course::GoingDown)
+    }
+
+    /// The effects of taking back. The firewall and sshd come first: they may be what keeps the operator
+    /// out, and what comes after them may take minutes. An sshd whose unit changed is restarted once more
+    /// when systemd has read its units.
     fn way_back(&self) -> Vec<Effect> {
-        let (first, then): (Vec<Effect>, Vec<Effect>) = effects(&self.to, &self.from)
-            .into_iter()
-            .partition(|effect| match effect {
-                Effect::LoadFirewall | Effect::RemoveFirewall => true,
-                other => other.loads_own_firewall(),
-            });
-        [first, then].concat()
+        let all = effects(&self.to, &self.from);
+        let first = all.iter().filter(|effect| effect.opens_the_way_in());
+        let then = all
+            .iter()
+            .filter(|effect| !effect.opens_the_way_in() || effect.restarts_sshd());
+        first.chain(then).cloned().collect()
     }
 
     /// Links that the old generation lacks are made again: a journal whose COMMITTED was damaged on the
@@ -599,16 +520,4 @@ impl<M: Machine> Run<'_, M> {
 fn feeds(first: &Effect, then: &Effect) -> bool {
     matches!(first, Effect::OpenSecrets | Effect::DaemonReload) && first < then
         || first.loads_own_firewall() && matches!(then, Effect::LoadFirewall)
-}
-
-/// Removes the links that only the side that lost had, the links made in advance, and opened secrets that
-/// somebody was cut off from finishing.
-pub fn tidy<M: Disk>(
-    machine: &mut M,
-    layout: &Layout,
-    (gone, kept): (&Manifest, &Manifest),
-) -> Result<(), StoreError> {
-    links::release(machine, layout, (gone, kept))?;
-    forget_secrets(machine, layout, kept)?;
-    Ok(switch::forget_ready(machine, layout)?)
 }

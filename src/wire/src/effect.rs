@@ -47,6 +47,9 @@ pub enum Effect {
 /// The unit by which Debian loads the system's own firewall.
 const OWN_FIREWALL: &str = "nftables.service";
 
+/// The units of OpenSSH's server, by the names that Debian and Ubuntu have for them.
+const SSHD: &[&str] = &["ssh.service", "sshd.service", "ssh.socket"];
+
 impl Effect {
     /// Whether the system loads its own firewall. That begins with `flush ruleset`, in Debian's own
     /// file and when the unit stops, and takes push's table with it; so push's is loaded after it.
@@ -64,6 +67,30 @@ impl Effect {
             | Self::Reload(_)
             | Self::ReloadNginx => false,
         }
+    }
+}
+
+impl Effect {
+    /// Whether it decides who comes in: a firewall, or sshd.
+    pub fn opens_the_way_in(&self) -> bool {
+        match self {
+            Self::LoadFirewall | Self::RemoveFirewall => true,
+            Self::ReloadForeign(unit) => SSHD.contains(&unit.as_str()) || self.loads_own_firewall(),
+            Self::RestartForeign(_) => self.restarts_sshd() || self.loads_own_firewall(),
+            Self::Stop(_)
+            | Self::OpenSecrets
+            | Self::DaemonReload
+            | Self::Sysctl
+            | Self::RestartSocket(_)
+            | Self::Restart(_)
+            | Self::Reload(_)
+            | Self::ReloadNginx => false,
+        }
+    }
+
+    /// Whether sshd is restarted, and so takes what its unit says, too.
+    pub fn restarts_sshd(&self) -> bool {
+        matches!(self, Self::RestartForeign(unit) if SSHD.contains(&unit.as_str()))
     }
 }
 

@@ -344,11 +344,23 @@ pub struct Outdated {
     pub kernels: Vec<String>,
 }
 
+/// Where systemd is on its way from a boot to the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Course {
+    /// The boot is still under way.
+    Starting,
+    /// It is up, whether or not everything runs.
+    #[default]
+    Up,
+    /// It shuts down, and starts nothing any more.
+    GoingDown,
+}
+
 /// How systemd stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether the boot is still under way.
-    pub starting: bool,
+    /// Whether it comes up or goes down.
+    pub course: Course,
     /// The units that have failed, or wait to be started once more because they did.
     pub failed: BTreeSet<String>,
 }
@@ -379,10 +391,20 @@ pub fn replace<M: Disk + ?Sized>(
     content: &[u8],
     access: &Access,
 ) -> io::Result<()> {
+    replace_by(machine, path, |machine, new| {
+        machine.create(new, content, access)
+    })
+}
+
+/// The same for a file that `make` makes at the place that it is given.
+pub fn replace_by<M: Disk + ?Sized>(
+    machine: &mut M,
+    path: &Path,
+    make: impl FnOnce(&mut M, &Path) -> io::Result<()>,
+) -> io::Result<()> {
     let new = beside(path);
     machine.remove(&new)?;
-    let replaced = machine
-        .create(&new, content, access)
+    let replaced = make(machine, &new)
         .and_then(|()| machine.sync(&new))
         .and_then(|()| machine.rename(&new, path));
     if replaced.is_err() {

@@ -1,7 +1,9 @@
 //! What a transaction decides when nothing is cut.
 
 use push_wire::journal::{Cause, Progress, State};
+use push_wire::manifest::{File, OnChange};
 use push_wire::message::Holder;
+use push_wire::name::GenerationId;
 
 use super::scenario::{
     self, Slices, at_generation_1, request, rollback, scenario, stage, update, update_to,
@@ -9,7 +11,7 @@ use super::scenario::{
 use super::{Scenario, layout, service};
 use crate::machine::simulated::Simulated;
 use crate::machine::simulated::pending::Survives;
-use crate::machine::{Clock as _, Node};
+use crate::machine::{Clock as _, Disk as _, Node};
 use crate::progress::{self, Wish};
 use crate::recover::recover;
 use crate::transaction::TransactionError;
@@ -89,6 +91,65 @@ fn evidence_is_told_before_anything_is_taken_back() {
                 .any(|line| line.contains(service().as_str()))
         );
     }
+}
+
+/// A host whose power goes while an update is on trial.
+fn cut_on_trial(scenario: &Scenario) -> Simulated {
+    for cut in 1.. {
+        let mut world = scenario.world.clone().cut_at(cut);
+        let _ = world.until_the_cut(|world| scenario.transact(world));
+        let journal = journal::read(&world, &layout()).unwrap();
+        if matches!(journal.last().unwrap().state, State::Probation(_)) {
+            world.power_on(Survives::Everything);
+            return world;
+        }
+    }
+    unreachable!("every update comes on trial")
+}
+
+#[test]
+fn a_secret_that_does_not_open_at_boot_leaves_nothing_of_what_is_gone_running() {
+    let mut world = cut_on_trial(&update());
+    let sealed = layout()
+        .generation(GenerationId(1))
+        .folder()
+        .join("secrets/api/key-a.age");
+    world.remove(&sealed).unwrap();
+    scenario::put(&mut world, &sealed, b"damaged");
+    let recovered = recover(&mut world, &layout());
+    assert!(recovered.is_err(), "{recovered:?}");
+    world.finish_boot();
+    for unit in ["api.service", "same.service", "only-a.service"] {
+        let text = &world.services.running[unit].text;
+        assert!(!text.contains("text=b"), "{unit}: {text}");
+    }
+    assert!(!world.services.running.contains_key("only-b.service"));
+    assert!(world.services.table.is_some(), "it has its firewall");
+}
+
+#[test]
+fn sshd_and_the_firewall_come_back_before_anything_that_may_take_long() {
+    let mut world = at_generation_1();
+    let sshd = File {
+        on_change: OnChange::Reload("ssh.service".parse().unwrap()),
+        ..scenario::file("b")
+    };
+    let (mut slice, mut contents) = scenario::slice(Slices::Sick);
+    slice.files.insert("/etc/sshd.conf".parse().unwrap(), sshd);
+    contents.insert("files/etc/sshd.conf".to_owned(), b"b".to_vec());
+    scenario::place(&mut world, 2, (slice, contents));
+    let scenario = scenario("update of sshd", world, request(1, 2));
+    let (_, world) = cause(&scenario);
+    let told = scenario.progress(&world);
+    let back = told
+        .iter()
+        .skip_while(|told| !matches!(told, Progress::State(State::TakingBack(_))))
+        .filter_map(|told| match told {
+            Progress::Effect(effect) => Some(effect.to_string()),
+            _ => None,
+        });
+    let back: Vec<String> = back.take(2).collect();
+    assert_eq!(back, ["load the firewall", "reload ssh.service"]);
 }
 
 fn risky() -> Scenario {

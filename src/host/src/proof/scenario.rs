@@ -67,7 +67,7 @@ impl Slices {
 }
 
 /// The contents of a generation, by their path inside it.
-type Contents = BTreeMap<String, Vec<u8>>;
+pub(super) type Contents = BTreeMap<String, Vec<u8>>;
 
 fn unit(owner: &str, text: &str) -> Unit {
     Unit {
@@ -79,7 +79,7 @@ fn unit(owner: &str, text: &str) -> Unit {
     }
 }
 
-fn file(content: &str) -> File {
+pub(super) fn file(content: &str) -> File {
     File {
         digest: Digest::of(content),
         owner: UserName::root(),
@@ -135,7 +135,7 @@ fn firewall(slices: Slices) -> Firewall {
     }
 }
 
-fn slice(slices: Slices) -> (Slice, Contents) {
+pub(super) fn slice(slices: Slices) -> (Slice, Contents) {
     let (letter, flaw) = (slices.letter(), slices.flaw());
     let mut slice = Slice::default();
     let mut contents = Contents::new();
@@ -195,7 +195,11 @@ fn slice(slices: Slices) -> (Slice, Contents) {
 
 /// Puts a generation on the disk as staging leaves it: complete, durable, not in effect.
 pub(super) fn stage(world: &mut Simulated, id: u64, slices: Option<Slices>) {
-    let (slice, mut contents) = slices.map(slice).unwrap_or_default();
+    place(world, id, slices.map(slice).unwrap_or_default());
+}
+
+/// The same for a slice of a test's own, with its contents.
+pub(super) fn place(world: &mut Simulated, id: u64, (slice, mut contents): (Slice, Contents)) {
     let generation = layout().generation(GenerationId(id));
     let placed = Placed {
         slice,

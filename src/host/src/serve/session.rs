@@ -465,10 +465,23 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         held.holder.transaction = Some(transaction.clone());
         held.lock.tell(self.machine, self.layout, &held.holder)?;
         // The transaction waits for the lock, which goes once its program runs: nobody gets between.
-        let launched = self.outside.launch(&transaction);
-        drop(held);
-        launched.map_err(|why| Stop::Refused(Refusal::Host { why }))?;
+        match self.outside.launch(&transaction) {
+            Ok(()) => drop(held),
+            Err(why) => self.call_off(&transaction, why)?,
+        }
         Ok(transaction)
+    }
+
+    /// systemd did not say that the transaction runs, and may start it all the same, later. It is refused
+    /// only once it can begin nothing any more; else its journal is followed, as always. The lock is held.
+    fn call_off(&mut self, transaction: &TransactionId, why: String) -> Result<(), Stop> {
+        match progress::withdraw_request(self.machine, self.layout, transaction) {
+            Ok(()) => Err(Stop::Refused(Refusal::Host { why })),
+            Err(error) => {
+                self.machine.warn(&format!("{why}; {error}"));
+                Ok(())
+            }
+        }
     }
 }
 

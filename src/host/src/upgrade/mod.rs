@@ -34,7 +34,7 @@ pub use record::{begin, read};
 use crate::evidence;
 use crate::layout::Layout;
 use crate::lock::{self, LockError};
-use crate::machine::{self, Access, Machine, Tool};
+use crate::machine::{self, Access, Course, Machine, Tool};
 use crate::store;
 use crate::trial;
 
@@ -240,10 +240,8 @@ impl<M: Machine> Run<'_, M> {
     fn await_boot(&mut self) -> Result<(), End> {
         for _ in 0..BOOT_LOOKS {
             let standing = self.machine.standing();
-            if !standing
-                .map_err(|error| bad(Stage::Health, &error))?
-                .starting
-            {
+            let standing = standing.map_err(|error| bad(Stage::Health, &error))?;
+            if standing.course != Course::Starting {
                 return Ok(());
             }
             self.machine.sleep(BOOT_PAUSE);

@@ -9,7 +9,7 @@ use rustix::time::ClockId;
 
 use super::milliseconds;
 use super::process::Program;
-use crate::machine::{Standing, ToolError};
+use crate::machine::{Course, Standing, ToolError};
 
 /// How long systemd has to answer.
 const SHOW_LIMIT: Duration = Duration::from_secs(20);
@@ -77,9 +77,18 @@ pub(super) fn standing() -> Result<Standing, ToolError> {
     // Its status says how the system is, too: only what it prints is asked for.
     let running = Program::new(&["systemctl", "is-system-running"], SHOW_LIMIT).run()?;
     Ok(Standing {
-        starting: matches!(running.stdout.trim(), "initializing" | "starting"),
+        course: course(&running.stdout),
         failed: failed(&listed.stdout),
     })
+}
+
+/// The word of `systemctl is-system-running`. Source: systemctl(1).
+pub(crate) fn course(said: &str) -> Course {
+    match said.trim() {
+        "initializing" | "starting" => Course::Starting,
+        "stopping" => Course::GoingDown,
+        _ => Course::Up,
+    }
 }
 
 /// The first word of each line; some versions put a mark before it.

@@ -105,6 +105,7 @@ impl Services {
                     return self.start(disk, unit.as_str());
                 }
             }
+            Tool::TryReload(unit) if !self.running.contains_key(unit.as_str()) => {}
             Tool::Reload(unit) | Tool::TryReload(unit) => {
                 let before = self.running.get(unit.as_str()).map(|unit| unit.invocation);
                 self.start(disk, unit.as_str())?;

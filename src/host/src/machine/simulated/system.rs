@@ -13,7 +13,7 @@ use push_wire::upgrade::{Packages, Scope};
 use super::services::Services;
 use super::{Simulated, failed};
 use crate::dpkg::Status;
-use crate::machine::{Access, Job, Outdated, Standing, System, ToolError};
+use crate::machine::{Access, Course, Job, Outdated, Standing, System, ToolError};
 
 const STATUS: &str = "/var/lib/dpkg/status";
 const PASSWD: &str = "/etc/passwd";
@@ -41,7 +41,7 @@ impl System for Simulated {
     fn standing(&self) -> Result<Standing, ToolError> {
         self.look().map_err(|error| wrong(&error))?;
         Ok(Standing {
-            starting: false,
+            course: Course::Up,
             failed: self.services.failed.clone(),
         })
     }

@@ -38,6 +38,8 @@ struct Played {
     facts: Facts,
     check: Result<Vec<String>, Refusal>,
     launched: Vec<TransactionId>,
+    /// What systemd says instead of starting a transaction.
+    launch_refused: Option<String>,
     recoveries: u32,
     connection: Option<Connection>,
 }
@@ -48,6 +50,7 @@ impl Default for Played {
             facts: facts(),
             check: Ok(vec![]),
             launched: vec![],
+            launch_refused: None,
             recoveries: 0,
             connection: Some(Connection::played(1)),
         }
@@ -82,7 +85,7 @@ impl Outside for Played {
 
     fn launch(&mut self, transaction: &TransactionId) -> Result<(), String> {
         self.launched.push(transaction.clone());
-        Ok(())
+        self.launch_refused.clone().map_or(Ok(()), Err)
     }
 
     fn recover(&mut self) -> Result<(), String> {
@@ -340,10 +343,17 @@ fn pushed() -> Simulated {
 
 /// What the launched unit would do.
 fn switch(host: &mut Simulated, generation: u64, name: &str) -> State {
+    let left = left(host, generation, name);
+    progress::leave_request(host, &layout(), &left).unwrap();
+    transact(host, &layout(), &left).unwrap()
+}
+
+/// What a session leaves for the unit that it launches.
+fn left(host: &Simulated, generation: u64, name: &str) -> Left {
     let layout = layout();
     let manifest = store::manifest(host, &layout, GenerationId(generation)).unwrap();
     let from = store::current(host, &layout).unwrap();
-    let left = Left {
+    Left {
         switch: Switch {
             generation: GenerationId(generation),
             transaction: name.parse().unwrap(),
@@ -360,9 +370,7 @@ fn switch(host: &mut Simulated, generation: u64, name: &str) -> State {
             nonce: Digest::of("nonce"),
         },
         begun_on: None,
-    };
-    progress::leave_request(host, &layout, &left).unwrap();
-    transact(host, &layout, &left).unwrap()
+    }
 }
 
 /// Leaves a host with a transaction `t2` that is in a state, ordered over the first connection.

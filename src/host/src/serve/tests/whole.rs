@@ -312,6 +312,42 @@ fn an_upload_that_nobody_goes_on_with_is_forgotten() {
 }
 
 #[test]
+fn a_switch_that_systemd_starts_after_it_was_refused_begins_nothing() {
+    let mut host = Simulated::default();
+    let order = said(&Request::Switch(Switch {
+        generation: GenerationId(1),
+        transaction: "t1".parse().unwrap(),
+        nonce: Digest::of("nonce"),
+        confirm_within_ms: None,
+    }));
+    let staged = [staging(&stage(0)), sent(&packed(&[BINARY, b"", PAGE]))].concat();
+    let mut played = Played {
+        launch_refused: Some("systemd-run did not end within 30 s".to_owned()),
+        ..Played::default()
+    };
+    let (replies, _) = converse_as(&mut host, &mut played, [staged, order].concat());
+    let refused = matches!(replies.last(), Some(Reply::Refused(why)) if matches!(**why, Refusal::Host { .. }));
+    assert!(refused, "{replies:?}");
+    // Its program had read what it was to do, and waited for the lock.
+    let left = left(&host, 1, "t1");
+    let begun = transact(&mut host, &layout(), &left);
+    assert!(
+        matches!(begun, Err(crate::transaction::TransactionError::Withdrawn)),
+        "{begun:?}"
+    );
+    assert!(
+        journal::read(&host, &layout())
+            .unwrap()
+            .records()
+            .is_empty()
+    );
+    assert_eq!(
+        store::current(&host, &layout()).unwrap(),
+        GenerationId::NONE
+    );
+}
+
+#[test]
 fn a_switch_leaves_its_request_and_is_told_to_its_verdict() {
     let mut host = Simulated::default();
     let name: TransactionId = "t1".parse().unwrap();
