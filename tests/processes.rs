@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use push_tests::cuts::{Marker, Name, Watch};
+use push_tests::hosts::say;
 use push_tests::lab::{Lab, eventually};
 use push_tests::scene::{amend, bulky, goes_on, push_host, pushed, slow, starts_slowly};
 use push_tests::verdict::Before;
@@ -46,6 +47,7 @@ fn signal(name: &str, pid: &str) {
 fn starve(pid: &str) {
     let group = Path::new("/sys/fs/cgroup/memory").join(format!("push-test-{pid}"));
     if !Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
+        say("not tried: a process that the kernel kills for want of memory; it is killed outright");
         return signal("KILL", pid);
     }
     fs::create_dir(&group).unwrap();
@@ -61,20 +63,23 @@ fn starve(pid: &str) {
     });
 }
 
-/// Ends the transaction's push-host at a marker. Returns once that has happened.
-fn end_at(marker: Marker, end: End, before: &Before<'_>) {
+/// Ends the transaction's push-host at a marker. Returns once that has happened, and how many there were.
+fn end_at(marker: Marker, end: End, before: &Before<'_>) -> usize {
     let watch = Watch::begin(before);
     eventually("the marker", SOON, || watch.has_come(marker));
-    for pid in push_host(before.host(), "transact") {
-        end.of(&pid);
+    let found = push_host(before.host(), "transact");
+    for pid in &found {
+        end.of(pid);
     }
+    found.len()
 }
 
 /// The push of a tag whose push-host ends at a marker, and what is in effect in the end.
 fn ends_at(lab: &Lab, (marker, end): (Marker, End), number: u32) -> Option<u32> {
     let before = Before::of(lab, (Some(1), Some(number)));
     let running = lab.spawn(&["prod", "--yes"]);
-    end_at(marker, end, &before);
+    let ended = end_at(marker, end, &before);
+    assert_eq!(ended, 1, "{marker} {end:?}: it was not there any more");
     before.ends(&running.end())
 }
 
@@ -122,7 +127,9 @@ fn a_push_host_that_dies_after_the_commit_leaves_a_commit() {
         witness::environment(&lab, (number, Fate::Healthy), "");
         let before = Before::of(&lab, (Some(number - 1), Some(number)));
         let running = lab.spawn(&["prod", "--yes"]);
-        end_at(Marker::State(Name::Committed), end, &before);
+        // It may be gone already: little is left to be done after the commit.
+        let ended = end_at(Marker::State(Name::Committed), end, &before);
+        say(&format!("{end:?} after the commit: {ended} ended"));
         let found = before.ends(&running.end());
         // It was seen before it was synced; what counts is what the host made of it.
         let is_committed = before.state().unwrap().is_committed();
@@ -148,15 +155,14 @@ fn a_push_host_that_dies_while_staging_leaves_everything_as_it_was() {
                 .next()
                 .is_some_and(|kib| kib.parse::<u64>().unwrap() > 1024)
         });
-        for pid in serving() {
+        let found = serving();
+        assert!(!found.is_empty(), "{end:?}: nobody serves any more");
+        for pid in found {
             end.of(&pid);
         }
         // The laptop calls again, and goes on where it was.
-        assert_eq!(
-            before.ends(&running.end().exits(0)),
-            Some(number),
-            "{end:?}"
-        );
+        let said = running.end().exits(0).says("calling it again");
+        assert_eq!(before.ends(&said), Some(number), "{end:?}");
     }
     let is_bulk = |line: &&String| !line.starts_with("/srv/bulk/");
     let after = foreign(lab.host("web1"));
@@ -176,6 +182,48 @@ fn a_service_that_dies_again_and_again_is_taken_back_and_runs_again() {
         assert_eq!(before.ends(&said), Some(1), "{exec}");
     }
     goes_on(&lab, 4);
+}
+
+#[test]
+fn a_service_that_hangs_while_it_starts_is_taken_back_and_runs_again() {
+    let Some(lab) = pushed() else { return };
+    witness::environment(&lab, (2, Fate::Healthy), "");
+    amend(
+        &lab,
+        "[apps.api.service]",
+        "[apps.api.service]\nexec_before = [\"/bin/sleep 600\"]\nstart_timeout = \"3s\"",
+    );
+    let before = Before::of(&lab, (Some(1), Some(2)));
+    let said = lab.push(&["prod", "--yes"]).exits(5);
+    assert_eq!(before.ends(&said), Some(1));
+    goes_on(&lab, 3);
+}
+
+#[test]
+fn a_way_back_that_does_not_hold_is_tried_again_until_it_does() {
+    let Some(lab) = pushed() else { return };
+    let host = lab.host("web1");
+    slow(&lab, 2);
+    amend(&lab, "passes   = 40", "passes   = 4000");
+    amend(&lab, "timeout  = \"60s\"", "timeout  = \"4s\"");
+    let before = Before::of(&lab, (Some(1), Some(2)));
+    let running = lab.spawn(&["prod", "--yes"]);
+    let watch = Watch::begin(&before);
+    eventually("the trial", SOON, || {
+        watch.has_come(Marker::State(Name::Probation))
+    });
+    // The old release cannot be started any more.
+    let programs = "chmod a-x $(ls -d /srv/api/releases/*/api)";
+    host.succeed(&["sh", "-c", programs]).unwrap();
+    eventually("a try that fails", SOON, || {
+        witness::story(host).contains("is not back yet")
+    });
+    assert!(matches!(before.state(), Some(State::TakingBack(_))));
+    let programs = "chmod a+x $(ls -d /srv/api/releases/*/api)";
+    host.succeed(&["sh", "-c", programs]).unwrap();
+    let said = running.end().exits(5);
+    assert_eq!(before.ends(&said), Some(1));
+    goes_on(&lab, 3);
 }
 
 #[test]

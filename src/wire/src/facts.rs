@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
+/// The earliest systemd that push works with: what the built-in templates use came with it,
+/// `LoadCredential=` last (systemd.exec(5)). Debian 11 has it.
+pub const SYSTEMD_MIN: u32 = 247;
+
 /// A host as it was when it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {

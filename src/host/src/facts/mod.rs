@@ -19,6 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use push_wire::facts::Facts;
 
+use crate::machine::Course;
+use crate::machine::real::units;
 use ask::ask;
 pub use connection::connection;
 pub use room::room;
@@ -84,6 +86,12 @@ pub fn gather() -> Facts {
 pub fn shutdown_at() -> Option<u64> {
     let is_there = Path::new(SCHEDULED_SHUTDOWN).exists();
     is_there.then(|| scheduled(&read(SCHEDULED_SHUTDOWN)))
+}
+
+/// The same for a shutdown that is under way already, which nobody needs to have scheduled.
+pub fn shutdown_now() -> Option<u64> {
+    let course = units::course_now().ok()?;
+    (course == Course::GoingDown).then_some(0)
 }
 
 /// The line `USEC=` of systemd-logind, in microseconds. One that cannot be understood may come at once.

@@ -11,6 +11,7 @@ use super::scenario::{
 use super::{Scenario, layout, service};
 use crate::machine::simulated::Simulated;
 use crate::machine::simulated::pending::Survives;
+use crate::machine::simulated::trouble::{Fault, Trouble};
 use crate::machine::{Clock as _, Disk as _, Node};
 use crate::progress::{self, Wish};
 use crate::recover::recover;
@@ -91,6 +92,39 @@ fn evidence_is_told_before_anything_is_taken_back() {
                 .any(|line| line.contains(service().as_str()))
         );
     }
+}
+
+/// The old release does not start any more: nobody is told that it was taken back before it was.
+#[test]
+fn a_way_back_that_does_not_hold_is_no_end_and_a_recovery_after_the_repair_is_one() {
+    let sick = update_to(Slices::Sick);
+    let mut decided = sick.world.clone();
+    let _ = sick.transact(&mut decided);
+    for call in 1..decided.calls() {
+        let nothing_starts = Trouble::from(Fault::NothingStarts, call);
+        let mut world = sick.world.clone().with(&[nothing_starts]);
+        let ended = sick.transact(&mut world);
+        let Err(TransactionError::Stuck { why, .. }) = ended else {
+            continue;
+        };
+        assert!(why.contains("restart"), "{why}");
+        let told = sick.told(&world);
+        assert!(!told.iter().any(State::is_final), "{told:?}");
+        let journal = journal::read(&world, &layout()).unwrap();
+        assert!(matches!(
+            journal.last().unwrap().state,
+            State::TakingBack(_)
+        ));
+        world.repair();
+        let recovered = recover(&mut world, &layout()).unwrap();
+        assert!(
+            matches!(recovered, Some(State::TakenBack(_))),
+            "{recovered:?}"
+        );
+        assert_eq!(world.generation_in_effect(), 1);
+        return;
+    }
+    panic!("nothing was ever stuck");
 }
 
 /// A host whose power goes while an update is on trial.

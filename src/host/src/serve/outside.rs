@@ -2,6 +2,7 @@
 //! without a host.
 
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use push_wire::digest::{Digest, Hasher};
@@ -20,6 +21,9 @@ use crate::{facts, launch, view};
 /// How long nft has to list a table.
 const LIST_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a push-host has to say which version it is.
+const START_WITHIN: Duration = Duration::from_secs(10);
+
 /// The session's other processes.
 pub trait Outside: Checks {
     /// What this host is.
@@ -30,6 +34,8 @@ pub trait Outside: Checks {
     fn program(&self) -> push_wire::facts::Program;
     /// Whether the kernel has push's firewall.
     fn firewall(&self) -> Firewall;
+    /// Whether a push-host that was sent runs on this host; the error says why not.
+    fn starts(&self, program: &Path) -> Result<(), String>;
     /// Starts the transaction whose request has been written; it outlives this process.
     fn launch(&mut self, transaction: &TransactionId) -> Result<(), String>;
     /// Starts the recovery of one that nobody carries on; it outlives this process, too.
@@ -66,7 +72,7 @@ impl Outside for OnHost {
     }
 
     fn shutdown_at_unix_s(&self) -> Option<u64> {
-        facts::shutdown_at()
+        facts::shutdown_at().or_else(facts::shutdown_now)
     }
 
     fn program(&self) -> push_wire::facts::Program {
@@ -83,6 +89,12 @@ impl Outside for OnHost {
             Ok(_) => Firewall::Missing,
             Err(_) => Firewall::Unknown,
         }
+    }
+
+    fn starts(&self, program: &Path) -> Result<(), String> {
+        let argv = [program.display().to_string(), "version".to_owned()];
+        let ended = Program::new(&argv, START_WITHIN).succeed();
+        ended.map(drop).map_err(|error| error.to_string())
     }
 
     fn launch(&mut self, transaction: &TransactionId) -> Result<(), String> {

@@ -3,6 +3,7 @@
 //! been handed over, and goes with this process.
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use push_wire::facts::Facts;
@@ -187,7 +188,8 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             } => {
                 let program = (digest, packed_bytes);
                 let to = (&mut *self.machine, self.layout);
-                transfer::upgrade(to, &mut self.channel, program)?;
+                let starts = |path: &Path| self.outside.starts(path);
+                transfer::upgrade(to, &mut self.channel, program, starts)?;
                 return Ok(Next::Replaced);
             }
             Request::Stage(stage) => self.stage(Asked::Stage(stage))?,

@@ -2,7 +2,7 @@
 //! are is somebody else's business.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use push_wire::digest::Digest;
@@ -69,12 +69,14 @@ pub fn pack<M: Machine, W: Write>(
     Ok(pack.finish(machine)?)
 }
 
-/// Puts another push-host in the place of this one: found right, durable, by one rename. Not while
+/// Puts another push-host in the place of this one: found right, durable, by one rename, and once it has
+/// run, since one that does not start here would recover nothing at the next boot either. Not while
 /// somebody has the lock: what a program began, its recovery included, is ended by the same program.
 pub fn upgrade<M: Machine, W: Write>(
     (machine, layout): (&mut M, &Layout),
     channel: &mut Channel<W>,
     (digest, packed_bytes): (Digest, u64),
+    starts: impl Fn(&Path) -> Result<(), String>,
 ) -> Result<(), TransferError> {
     if packed_bytes > PROGRAM_BYTES_MAX {
         let why = format!("a push-host of {packed_bytes} bytes");
@@ -108,8 +110,20 @@ pub fn upgrade<M: Machine, W: Write>(
         mode: 0o755,
         ..Access::public_file()
     };
-    machine::replace(machine, &path, &program, &access)?;
-    Ok(machine.sync(folder)?)
+    let mut refused = None;
+    let replaced = machine::replace_by(machine, &path, |machine, new| {
+        machine.create(new, &program, &access)?;
+        starts(new).map_err(|why| {
+            refused = Some(format!(
+                "the push-host that was sent does not start here: {why}"
+            ));
+            io::Error::other("it does not start")
+        })
+    });
+    match refused {
+        Some(why) => Err(TransferError::refused(Refusal::Host { why })),
+        None => Ok(replaced.and_then(|()| machine.sync(folder))?),
+    }
 }
 
 fn take_lock<M: Machine>(machine: &mut M, layout: &Layout) -> Result<Lock, TransferError> {

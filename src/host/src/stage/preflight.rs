@@ -5,16 +5,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use push_wire::facts::{Facts, Needs, Room};
+use push_wire::facts::{Facts, Needs, Room, SYSTEMD_MIN};
 use push_wire::manifest::{Manifest, Slice};
 use push_wire::message::Refusal;
 use push_wire::name::AppName;
 
 use crate::layout::Layout;
 use crate::machine::{self, Access, Disk};
-
-/// The earliest systemd that can run a transaction: `Type=exec` came with it (systemd.service(5)).
-const SYSTEMD_MIN: u32 = 240;
 
 /// The name of the file by which a disk is tried.
 const PROBE: &str = ".push-probe";
@@ -370,13 +367,13 @@ pub(crate) mod tests {
 
     #[test]
     fn a_systemd_that_cannot_run_a_switch_is_named() {
-        for found in [None, Some(239)] {
+        for found in [None, Some(SYSTEMD_MIN - 1)] {
             let old = Facts {
                 systemd: found,
                 ..facts()
             };
             let refused = tools(&old, &Slice::default());
-            assert!(matches!(refused, Err(Refusal::Tool { tool, .. }) if tool.contains("240")));
+            assert!(matches!(refused, Err(Refusal::Tool { tool, .. }) if tool.contains("247")));
         }
     }
 }

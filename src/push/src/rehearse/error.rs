@@ -165,6 +165,14 @@ pub enum Error {
         /// Its name.
         host: String,
     },
+    /// A host that was told to go down has not.
+    #[error("{host} was told to reboot, and is still up after {limit_s} s")]
+    StaysUp {
+        /// Its name.
+        host: String,
+        /// How long was waited, in seconds.
+        limit_s: u64,
+    },
     /// Something was asked of a host that only one that is down can do.
     #[error("{host} is up already")]
     AlreadyUp {
@@ -220,6 +228,7 @@ impl Error {
             Self::BootTimedOut { .. } => "push::rehearse::boot_timed_out",
             Self::Ended { .. } => "push::rehearse::ended",
             Self::Down { .. } => "push::rehearse::down",
+            Self::StaysUp { .. } => "push::rehearse::stays_up",
             Self::AlreadyUp { .. } => "push::rehearse::already_up",
             Self::PathInHost { .. } => "push::rehearse::path_in_host",
             Self::Record { .. } => "push::rehearse::record",
@@ -272,6 +281,9 @@ impl Error {
                 "the end of its console is above; a machine under load may need a second try"
             }
             Self::Down { .. } => "boot it again first",
+            Self::StaysUp { .. } => {
+                "see what it waits for: `systemctl list-jobs` on the host; or cut its power"
+            }
             Self::AlreadyUp { .. } => "take it down, or cut its power, first",
             Self::PathInHost { .. } => "write it as the host sees it, such as /etc/hosts",
             Self::Record { .. } => "`push rehearse --down` removes its fleet, record or not",
@@ -385,6 +397,10 @@ mod tests {
                 console: text("Failed to mount"),
             },
             Error::Down { host: text("web1") },
+            Error::StaysUp {
+                host: text("web1"),
+                limit_s: 20,
+            },
             Error::AlreadyUp { host: text("web1") },
             Error::PathInHost {
                 path: path("../etc/shadow"),

@@ -335,9 +335,15 @@ impl RehearsalHost {
     /// Reboots the host in order, and waits until it is up again.
     ///
     /// # Errors
-    /// As [`RehearsalHost::boot_again`].
+    /// When it does not go down in time, which would be a power cut and not a reboot; else as
+    /// [`RehearsalHost::boot_again`].
     pub fn reboot(&self) -> Result<Duration, Error> {
-        self.leave(&["systemctl", "reboot"])?;
+        if !self.leave(&["systemctl", "reboot"])? {
+            return Err(Error::StaysUp {
+                host: self.record.name.clone(),
+                limit_s: ORDERLY_WITHIN.as_secs(),
+            });
+        }
         let mut power = self.power();
         self.switch_off(&mut power)?;
         drop(power);
@@ -388,10 +394,11 @@ impl RehearsalHost {
         }
     }
 
-    fn leave(&self, how: &[&str]) -> Result<(), Error> {
+    /// Says whether it went.
+    fn leave(&self, how: &[&str]) -> Result<bool, Error> {
         // It may be gone before the command has ended: only its going counts.
         let _ = self.run(how)?;
-        self.wait_until_down(ORDERLY_WITHIN).map(drop)
+        self.wait_until_down(ORDERLY_WITHIN)
     }
 
     /// Ends whatever is left and takes the network away; off already is fine.

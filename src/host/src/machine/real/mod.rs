@@ -47,7 +47,7 @@ mod probe;
 pub mod process;
 mod surroundings;
 mod tool;
-mod units;
+pub(crate) mod units;
 mod unseal;
 mod walk;
 

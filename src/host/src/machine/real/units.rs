@@ -74,16 +74,21 @@ pub(super) fn standing() -> Result<Standing, ToolError> {
     let listed = Program::new(&argv, SHOW_LIMIT)
         .output_bytes_max(SHOW_BYTES_MAX)
         .succeed()?;
-    // Its status says how the system is, too: only what it prints is asked for.
-    let running = Program::new(&["systemctl", "is-system-running"], SHOW_LIMIT).run()?;
     Ok(Standing {
-        course: course(&running.stdout),
+        course: course_now()?,
         failed: failed(&listed.stdout),
     })
 }
 
+/// Whether systemd comes up or goes down.
+pub(crate) fn course_now() -> Result<Course, ToolError> {
+    // Its status says how the system is, too: only what it prints is asked for.
+    let running = Program::new(&["systemctl", "is-system-running"], SHOW_LIMIT).run()?;
+    Ok(course(&running.stdout))
+}
+
 /// The word of `systemctl is-system-running`. Source: systemctl(1).
-pub(crate) fn course(said: &str) -> Course {
+fn course(said: &str) -> Course {
     match said.trim() {
         "initializing" | "starting" => Course::Starting,
         "stopping" => Course::GoingDown,

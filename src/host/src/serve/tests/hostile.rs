@@ -262,6 +262,16 @@ fn a_push_host_that_is_not_what_was_announced_or_comes_in_the_midst_of_a_switch_
         "{replies:?}"
     );
     assert_eq!(other.stat(program).unwrap(), None);
+    let mut unfit = Played {
+        program_refused: Some("Exec format error".to_owned()),
+        ..Played::default()
+    };
+    let (replies, end) = converse_as(&mut host, &mut unfit, good.clone());
+    assert_eq!(end, End::Gone);
+    let is_told = matches!(replies.last(), Some(Reply::Refused(refusal)) if matches!(&**refusal, Refusal::Host { why } if why.contains("Exec format error")));
+    assert!(is_told, "{replies:?}");
+    let folder = host.list(program.parent().unwrap()).unwrap();
+    assert_eq!(folder, [""; 0], "nothing of it stays");
     let (_, end) = converse_as(&mut host, &mut Played::default(), good);
     assert_eq!(end, End::Replaced);
     assert_eq!(host.read(program, 99).unwrap(), b"a push-host");

@@ -38,6 +38,8 @@ struct Played {
     facts: Facts,
     check: Result<Vec<String>, Refusal>,
     launched: Vec<TransactionId>,
+    /// What keeps a push-host that was sent from starting.
+    program_refused: Option<String>,
     /// What systemd says instead of starting a transaction.
     launch_refused: Option<String>,
     recoveries: u32,
@@ -50,6 +52,7 @@ impl Default for Played {
             facts: facts(),
             check: Ok(vec![]),
             launched: vec![],
+            program_refused: None,
             launch_refused: None,
             recoveries: 0,
             connection: Some(Connection::played(1)),
@@ -81,6 +84,11 @@ impl Outside for Played {
 
     fn firewall(&self) -> Firewall {
         Firewall::Unknown
+    }
+
+    fn starts(&self, program: &std::path::Path) -> Result<(), String> {
+        assert!(program.is_absolute());
+        self.program_refused.clone().map_or(Ok(()), Err)
     }
 
     fn launch(&mut self, transaction: &TransactionId) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use push_wire::facts::Facts;
+use push_wire::facts::{Facts, SYSTEMD_MIN};
 use push_wire::message::{Hello, Status};
 
 use crate::cli::environment::Environment;
@@ -12,8 +12,6 @@ use crate::name::HostName;
 use crate::report::{foreign, measure, outcome, unit};
 use crate::rollout::{Answers, Present};
 
-/// The earliest systemd with what the built-in templates use.
-const SYSTEMD_MIN: u32 = 247;
 /// How far a host's clock may be off, in seconds.
 const SKEW_S_MAX: u64 = 30;
 /// What should be free for a push, in bytes.
