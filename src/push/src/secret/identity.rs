@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::SecretError;
 use super::keyring::WORK_FACTOR_MAX;
+use crate::child::KEY_VARIABLES;
 use crate::inventory::PublicKey;
 
 /// The largest file of keys, in bytes.
@@ -24,9 +25,6 @@ pub(super) const AGE_HEADER: &[u8] = b"age-encryption.org/";
 
 /// How an armored age file begins.
 pub(super) const ARMOR_HEADER: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
-
-/// The variables that name files of keys, separated by ':', or hold a key themselves.
-const VARIABLES: &[&str] = &["PUSH_IDENTITY", "AGE_IDENTITY"];
 
 /// Where keys are looked for when nothing names one, below the home folder.
 const USUAL: &[&str] = &[".config/push/identity", ".ssh/id_ed25519", ".ssh/id_rsa"];
@@ -60,7 +58,7 @@ pub fn identity_files(
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Vec<IdentityFile> {
     let home = variable("HOME").map(PathBuf::from);
-    let from_environment = VARIABLES
+    let from_environment = KEY_VARIABLES
         .iter()
         .find_map(|name| variable(name).filter(|value| !value.is_empty()));
     if let Some(value) = from_environment {
