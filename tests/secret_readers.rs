@@ -1,0 +1,73 @@
+//! Who can open which secrets, from outside: what is declared, what is sealed, and what is said where the
+//! two are not the same. No host is reached.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the panic of a test is its message"
+)]
+
+mod secret_desk;
+
+use age::x25519::Identity;
+use secret_desk::Desk;
+
+/// A desk where prod and staging share `smtp`, and both let ann and bob open everything.
+fn shared_with_bob() -> Desk {
+    let desk = Desk::with_secrets();
+    let bob = Identity::generate();
+    desk.identity("bob.key", &bob);
+    let inventory = desk.text("inventory/prod.toml");
+    desk.write(
+        "inventory/prod.toml",
+        inventory.replace("\"url\"]", "\"url\", \"smtp\"]"),
+    );
+    let key = bob.to_public().to_string();
+    desk.push(&["secret", "grant", "prod", "bob", "--all", "--key", &key])
+        .exits(0);
+    desk.write(
+        "inventory/staging.toml",
+        format!(
+            "project = \"shop\"\n[secrets.people]\nann = \"{}\"\nbob = \"{key}\"\n[secrets.readers]\n\"*\" = [\"ann\", \"bob\"]\n[hosts.stage1]\n[apps.api]\nsecrets = [\"smtp\"]\n[apps.api.service]\nexec = \"/bin/api\"\n",
+            desk.ann.to_public()
+        ),
+    );
+    desk.push_with(&["secret", "set", "prod", "smtp", "--shared"], "shared")
+        .exits(0);
+    desk
+}
+
+#[test]
+fn what_somebody_opens_still_by_another_environment_is_never_called_taken_away() {
+    for chosen in ["smtp", "--all"] {
+        let desk = shared_with_bob();
+        let show = ["secret", "show", "staging", "smtp"];
+        let said = desk
+            .push(&["secret", "revoke", "prod", "bob", chosen])
+            .exits(8)
+            .says("bob still opens smtp: staging declares bob")
+            .says("`push secret revoke staging bob smtp`");
+        for untrue in [
+            "no longer declared",
+            "no longer open smtp",
+            "rotate prod smtp",
+        ] {
+            assert!(!said.stdout.contains(untrue), "{untrue}: {}", said.stdout);
+        }
+        let url = "bob can no longer open token, url";
+        assert_eq!(
+            said.stdout.contains(url),
+            chosen == "--all",
+            "{}",
+            said.stdout
+        );
+        desk.push_as("bob.key", &show).exits(0);
+
+        desk.push(&["secret", "revoke", "staging", "bob", "smtp"])
+            .exits(0)
+            .says("bob can no longer open smtp")
+            .says("push secret rotate staging smtp");
+        desk.push_as("bob.key", &show).exits(8);
+    }
+}
