@@ -71,3 +71,32 @@ fn what_somebody_opens_still_by_another_environment_is_never_called_taken_away()
         desk.push_as("bob.key", &show).exits(8);
     }
 }
+
+#[test]
+fn who_is_let_out_of_everything_does_not_come_back_by_the_inventory_that_is_extended() {
+    let desk = Desk::with_secrets();
+    let bob = Identity::generate();
+    desk.identity("bob.key", &bob);
+    desk.write(
+        "inventory/shared/base.toml",
+        format!(
+            "[secrets.people]\nbob = \"{}\"\n[secrets.readers]\n\"*\" = [\"bob\"]\n",
+            bob.to_public()
+        ),
+    );
+    // Without a line of its own, prod takes the one of base.
+    let inventory = desk.text("inventory/prod.toml").replace(
+        "project = \"shop\"",
+        "extends = \"shared/base.toml\"\nproject = \"shop\"",
+    );
+    let own = "[secrets.readers]\n\"*\" = [\"ann\"]\n";
+    assert!(inventory.contains(own), "{inventory}");
+    let lines = "[secrets.readers]\ntoken = [\"ann\"]\nurl = [\"ann\"]\n";
+    desk.write("inventory/prod.toml", inventory.replace(own, lines));
+    desk.push(&["secret", "revoke", "prod", "bob", "--all"])
+        .exits(0);
+    assert!(desk.text("inventory/prod.toml").contains("\"*\" = []"));
+    desk.push_with(&["secret", "set", "prod", "new"], "x")
+        .exits(2)
+        .says("nobody is declared to read new");
+}
