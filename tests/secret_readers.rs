@@ -10,6 +10,8 @@
 
 mod secret_desk;
 
+use std::fs;
+
 use age::x25519::Identity;
 use secret_desk::Desk;
 
@@ -99,4 +101,40 @@ fn who_is_let_out_of_everything_does_not_come_back_by_the_inventory_that_is_exte
     desk.push_with(&["secret", "set", "prod", "new"], "x")
         .exits(2)
         .says("nobody is declared to read new");
+}
+
+#[test]
+fn a_list_tells_who_can_open_a_file_and_not_only_who_is_declared() {
+    let desk = shared_with_bob();
+    let list = ["secret", "list", "prod"];
+    desk.push(&list).exits(0).says("ann, bob ");
+    let carl = Identity::generate().to_public();
+    let inventory = desk
+        .text("inventory/prod.toml")
+        .replace(
+            "[secrets.people]\n",
+            &format!("[secrets.people]\ncarl = \"{carl}\"\n"),
+        )
+        .replace("\"*\" = [\"ann\", \"bob\"]", "\"*\" = [\"ann\", \"carl\"]");
+    desk.write("inventory/prod.toml", inventory);
+    let differing = "ann, bob (until rekey), carl (after rekey)";
+    let said = desk.push(&list).exits(0).says(differing);
+    // Staging lets bob go on with what is shared.
+    let shared = said.stdout.lines().find(|line| line.starts_with("smtp"));
+    assert!(shared.unwrap().contains("ann, bob, carl (after rekey)"));
+    let said = desk.push(&["secret", "list", "prod", "--json"]).exits(0);
+    let first: serde_json::Value =
+        serde_json::from_str(said.stdout.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(first["secret"]["until_rekey"], serde_json::json!(["bob"]));
+    desk.push(&["secret", "rekey", "prod"]).exits(0);
+    let said = desk.push(&list).exits(0).says("ann, carl ");
+    assert!(!said.stdout.contains("rekey"), "{}", said.stdout);
+
+    // Of a file that the lock does not tell of, nobody can be said to open it.
+    let other = fs::read(desk.path("inventory/secrets/prod/url.age")).unwrap();
+    desk.write("inventory/secrets/prod/token.age", other);
+    desk.push(&list)
+        .exits(0)
+        .says("unknown to secrets.lock")
+        .says("ann (after rekey), carl (after rekey)");
 }
