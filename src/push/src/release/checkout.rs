@@ -187,6 +187,13 @@ fn git(project: &Path, arguments: &[&str]) -> Option<String> {
     answer("git", project, arguments)
 }
 
+/// Whether a file of the project is kept out of its git; not so when there is none, or it cannot tell.
+pub fn is_untracked(project: &Path, file: &Path) -> bool {
+    let file = file.to_string_lossy();
+    let others = git(project, &["ls-files", "--others", "--", &file]);
+    others.is_some_and(|others| !others.trim().is_empty())
+}
+
 /// What a program says in a folder; `None` when it fails, is not there, or does not answer in time.
 fn answer(program: &str, folder: &Path, arguments: &[&str]) -> Option<String> {
     let mut child = child::command(program)

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::super::Stop;
 use super::super::project::Project;
-use super::super::vault::ask;
+use super::super::vault::keyring;
 use crate::event::ExitCode;
 use crate::inventory::{self, Colours, FOLDER, Fleet, SECRETS, nearest, secret_files};
 use crate::name::{EnvironmentName, FileName};
@@ -269,9 +269,8 @@ impl Secrets {
 
     /// The operator's keys. A passphrase is asked for when one is needed.
     pub fn keys(&self) -> Result<Keyring, Stop> {
-        let variable = |name: &str| std::env::var_os(name);
-        let files = secret::identity_files(self.root(), &self.fleet().identities, &variable);
-        Keyring::read(&files, ask(self.report.clone())).map_err(|error| unavailable(&error))
+        let named = &self.fleet().identities;
+        keyring(self.root(), named, &self.report).map_err(|error| unavailable(&error))
     }
 
     /// Opens one secret.
