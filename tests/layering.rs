@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// before it, never those after it.
 const ROOMS: &[&str] = &[
     "visible",
+    "child",
     "embedded",
     "name",
     "template",
@@ -214,18 +215,34 @@ fn the_wire_does_no_io() {
     }
 }
 
+/// A key that opens secrets may stand in push's environment, and no child inherits it.
+#[test]
+fn the_laptops_program_starts_others_through_one_door() {
+    for (file, text) in shipped(&root().join("src/push/src")) {
+        if file == "child.rs" {
+            continue;
+        }
+        for way in ["Command::new", "Command as "] {
+            assert!(
+                !code(&text).contains(way),
+                "{file} starts a program by {way}, around child::command"
+            );
+        }
+    }
+}
+
 #[test]
 fn no_shell_text_is_assembled() {
     // The operator's own build command and ProxyCommand are the texts that go to a shell, as they are.
     let may = ["release/build.rs", "transport/ssh/open.rs"];
     for folder in ["src/push/src", "src/host/src"] {
         for (file, text) in shipped(&root().join(folder)) {
-            let calls = [
-                "Command::new(\"sh\")",
-                "Command::new(\"/bin/sh\")",
-                "Command::new(\"bash\")",
-            ];
-            let shell = calls.iter().any(|call| code(&text).contains(call));
+            let calls = ["sh", "/bin/sh", "bash"].map(|shell| format!("(\"{shell}\")"));
+            let makers = ["Command::new", "child::command"];
+            let shell = makers.iter().any(|maker| {
+                let starts = |call: &String| code(&text).contains(&format!("{maker}{call}"));
+                calls.iter().any(starts)
+            });
             assert!(
                 !shell || may.contains(&file.as_str()),
                 "{folder}/{file} runs a shell"

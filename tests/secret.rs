@@ -317,13 +317,18 @@ fn nobody_is_asked_without_a_terminal_and_what_to_pass_is_said() {
         .says("--generate");
     assert_eq!(desk.inventory(), before);
     let key = desk.ssh_key("locked", "ed25519", "correct horse");
-    desk.push_as("locked", &["secret", "show", "prod", "token"])
-        .exits(8);
+    // Its public half tells that its passphrase would help nobody.
+    let said = desk
+        .push_as("locked", &["secret", "show", "prod", "token"])
+        .exits(8)
+        .says("inventory/secrets/prod/token.age is sealed to none of your keys");
+    assert!(!said.stderr.contains("passphrase"), "{}", said.stderr);
     desk.push(&["secret", "grant", "prod", "locked", "token", "--key", &key])
         .exits(0);
     let begun = Instant::now();
     desk.push_as("locked", &["secret", "show", "prod", "token"])
         .exits(8)
+        .says("inventory/secrets/prod/token.age is sealed to the identity ")
         .says("stays locked: it needs a passphrase")
         .says("PUSH_IDENTITY");
     assert!(begun.elapsed() < Duration::from_secs(20));

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`visible`] | makes text from outside safe to show; every module may use it |
+//! | [`child`] | starts other programs here, none with the operator's keys |
 //! | [`embedded`] | push-host, built in, for each machine it can run on |
 //! | [`name`] | checked names: those both ends know, and those only the laptop knows |
 //! | [`template`] | the built-in templates, the operator's own in their place, strict rendering |
@@ -21,6 +22,7 @@
 //!
 //! Each module may import those above it and never those below.
 
+pub mod child;
 pub mod cli;
 pub mod conversation;
 pub mod desired;

@@ -5,13 +5,13 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use etcetera::BaseStrategy as _;
 
 use super::arguments::OneHost;
 use super::environment::{Environment, stopped};
 use super::{Stop, runtime};
+use crate::child;
 use crate::event::ExitCode;
 use crate::report::{Complaint, Report};
 use crate::transport::openssh::{Handover, handover};
@@ -53,7 +53,7 @@ pub fn run(arguments: &Ssh, folder: &Path, _report: &Report) -> Result<ExitCode,
     } = texts;
     replace(&known_hosts, &known_hosts_text).map_err(|error| unwritable(&error))?;
     replace(&config, &config_text).map_err(|error| unwritable(&error))?;
-    let error = Command::new("ssh")
+    let error = child::command("ssh")
         .arg("-F")
         .arg(&config)
         .args(["--", host.as_str()])

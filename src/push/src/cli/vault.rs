@@ -14,6 +14,7 @@ use super::environment::Environment;
 use crate::desired::{Door, Opened, Vault, VaultError};
 use crate::inventory::{HostKey, PublicKey, secret_files};
 use crate::name::{EnvironmentName, FileName};
+use crate::release::is_untracked;
 use crate::report::Report;
 use crate::report::screen::can_ask;
 use crate::secret::{
@@ -53,11 +54,7 @@ impl SealedFiles {
         let (report, spoken) = (report.clone(), report.clone());
         let name = &environment.fleet.environment;
         let folder = project.clone();
-        let find_keys = move || {
-            let variable = |name: &str| std::env::var_os(name);
-            let files = identity_files(&project, &identities, &variable);
-            Keyring::read(&files, ask(report.clone()))
-        };
+        let find_keys = move || keyring(&project, &identities, &report);
         Self {
             report: Some(spoken),
             ..Self::of(&folder, name, Box::new(find_keys))
@@ -222,6 +219,26 @@ impl Vault for SealedFiles {
             .and_then(|recipient| seal(content, &[recipient]))
             .map_err(|error| failed(&error))
     }
+}
+
+/// The operator's keys. One that others can read is used, and said: whoever reads it opens secrets, too.
+pub(super) fn keyring(
+    project: &Path,
+    named: &[PathBuf],
+    report: &Report,
+) -> Result<Keyring, SecretError> {
+    let variable = |name: &str| std::env::var_os(name);
+    let files = identity_files(project, named, &variable);
+    let keys = Keyring::read(&files, ask(report.clone()))?;
+    // What is committed is for everybody who has the project, by the operator's own choice.
+    let committed = |file: &Path| file.starts_with(project) && !is_untracked(project, file);
+    for file in keys.exposed().iter().filter(|file| !committed(file)) {
+        let file = shown(file);
+        report.say(&format!(
+            "warning: others can read the key in {file}: run `chmod 600 {file}`\n"
+        ));
+    }
+    Ok(keys)
 }
 
 /// Asks on the terminal, if there is one, while no live line moves.

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::cgroup::Cgroup;
 use super::error::{Error, IoExt};
 use super::record::{HostFolder, HostRecord};
 use super::tool::{self, Finished, Tool};
+use crate::child;
 
 /// How long a host may take until it is up. It takes 1–3 s; more under load.
 pub(super) const BOOT_WITHIN: Duration = Duration::from_secs(90);
@@ -61,7 +62,7 @@ pub(super) fn start(
         .open(&console)
         .doing("opening", &console)?;
     let log_too = log.try_clone().doing("opening", &console)?;
-    let nspawn = Command::new("perl")
+    let nspawn = child::command("perl")
         .args(["-e", JOIN, "--"])
         .args(parts.cgroup.doors())
         .args(["--", "systemd-nspawn", "--quiet", "--boot", "--settings=no"])

@@ -6,11 +6,12 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use super::error::{Error, IoExt};
+use crate::child;
 
 /// How long a program of the laptop may take when nothing else is said. All of them answer in
 /// milliseconds; this is for a machine under load.
@@ -137,7 +138,7 @@ impl Tool {
         let program = find(&self.program).ok_or_else(|| Error::ToolMissing {
             program: self.program.to_string_lossy().into_owned(),
         })?;
-        Command::new(&program)
+        child::command(&program)
             .args(&self.args)
             .envs(self.envs.iter().map(|(name, value)| (name, value)))
             .stdin(match self.input {

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, PipeReader, Read as _};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::ReleaseError;
+use crate::child;
 use crate::inventory::Build;
 use crate::name::AppName;
 
@@ -73,7 +74,7 @@ pub fn build(
 
 fn start(command: &Build, project: &Path) -> io::Result<(Child, Receiver<String>)> {
     let (reader, writer) = io::pipe()?;
-    let child = Command::new("/bin/sh")
+    let child = child::command("/bin/sh")
         .args(["-c", &command.0])
         .current_dir(project)
         .stdin(Stdio::null())

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use push_wire::manifest::Provenance;
 
+use crate::child;
 use crate::name::{EnvironmentName, ReleaseId};
 
 /// How long git, or another program, may take to answer.
@@ -186,9 +187,16 @@ fn git(project: &Path, arguments: &[&str]) -> Option<String> {
     answer("git", project, arguments)
 }
 
+/// Whether a file of the project is kept out of its git; not so when there is none, or it cannot tell.
+pub fn is_untracked(project: &Path, file: &Path) -> bool {
+    let file = file.to_string_lossy();
+    let others = git(project, &["ls-files", "--others", "--", &file]);
+    others.is_some_and(|others| !others.trim().is_empty())
+}
+
 /// What a program says in a folder; `None` when it fails, is not there, or does not answer in time.
 fn answer(program: &str, folder: &Path, arguments: &[&str]) -> Option<String> {
-    let mut child = Command::new(program)
+    let mut child = child::command(program)
         .current_dir(folder)
         .args(arguments)
         .env("GIT_OPTIONAL_LOCKS", "0")

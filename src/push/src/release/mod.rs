@@ -24,7 +24,7 @@ mod verbatim;
 mod tests;
 
 pub use build::{BUILD_TIME_MAX, build};
-pub use checkout::{Checkout, CheckoutState, operator, provenance, release_id};
+pub use checkout::{Checkout, CheckoutState, is_untracked, operator, provenance, release_id};
 pub use content::Content;
 pub use error::ReleaseError;
 pub use pack::{Pack, Packs};

@@ -14,14 +14,31 @@ pub struct Listed {
     pub name: String,
     /// Its file.
     pub file: String,
-    /// Who can open it, as declared.
+    /// Who can open it, and is declared to.
     pub readers: Vec<String>,
+    /// Who can open it only until it is sealed anew.
+    pub until_rekey: Vec<String>,
+    /// Who is declared, and can open it only when it has been sealed anew.
+    pub after_rekey: Vec<String>,
     /// The apps and files that use it.
     pub used_by: Vec<String>,
     /// The hosts that get it.
     pub hosts: Vec<String>,
-    /// When it was sealed, and by whom.
+    /// When it was sealed, and by whom; `None` when `secrets.lock` tells nothing of this very file.
     pub sealed: Option<String>,
+}
+
+impl Listed {
+    /// Every reader, with when that ends or begins.
+    fn readers(&self) -> Vec<String> {
+        let until = self.until_rekey.iter().map(|who| (who, "until rekey"));
+        let after = self.after_rekey.iter().map(|who| (who, "after rekey"));
+        let marked = until.chain(after).map(|(who, when)| {
+            let when = paint(BAD, format!("({when})"));
+            format!("{who} {when}")
+        });
+        self.readers.iter().cloned().chain(marked).collect()
+    }
 }
 
 /// The table of an environment's secrets.
@@ -40,12 +57,12 @@ pub fn list(environment: &str, rows: &[Listed]) -> String {
         };
         table.row([
             row.name.clone(),
-            or(&row.readers, "nobody"),
+            or(&row.readers(), "nobody"),
             or(&row.used_by, "nothing"),
             row.hosts.join(", "),
             row.sealed
                 .clone()
-                .unwrap_or_else(|| paint(BAD, "not in secrets.lock")),
+                .unwrap_or_else(|| paint(BAD, "unknown to secrets.lock")),
         ]);
     }
     table.render("")

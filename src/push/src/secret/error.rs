@@ -1,5 +1,16 @@
 //! What can be wrong with secrets, their keys and their recipients. Never holds content.
 
+/// Why a key stays locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StaysLocked {
+    /// Nobody could be asked, or answered.
+    #[error("it needs a passphrase, and none was given")]
+    Unasked,
+    /// What was answered does not open it.
+    #[error("the passphrase is wrong")]
+    Wrong,
+}
+
 /// Why a secret cannot be opened or sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
@@ -25,13 +36,23 @@ pub enum SecretError {
         /// What it is instead.
         why: String,
     },
-    /// A key that stays locked.
-    #[error("the identity {file} stays locked: {why}")]
+    /// A key that could open a sealed file, and stays locked.
+    #[error("{sealed} is sealed to the identity {file}, which stays locked: {why}")]
     IdentityLocked {
-        /// The file.
+        /// The sealed file.
+        sealed: String,
+        /// The file of the key.
         file: String,
         /// Why.
-        why: &'static str,
+        why: StaysLocked,
+    },
+    /// A private SSH key that others can read: it may be theirs, too.
+    #[error("others can read the private key {file} (mode {mode:04o})")]
+    IdentityExposed {
+        /// The file.
+        file: String,
+        /// Its permission bits.
+        mode: u32,
     },
     /// The sealed file cannot be read.
     #[error("{file} cannot be read: {why}")]
@@ -118,6 +139,19 @@ pub enum SecretError {
 }
 
 impl SecretError {
+    /// Whether it says of a key that it was not made for this.
+    pub(super) fn is_of_a_foreign_key(&self) -> bool {
+        matches!(self, Self::IdentityUnsupported { .. })
+    }
+
+    /// The same reason, for another sealed file.
+    pub(super) fn of_sealed(mut self, another: &str) -> Self {
+        if let Self::IdentityLocked { sealed, .. } = &mut self {
+            another.clone_into(sealed);
+        }
+        self
+    }
+
     /// What to do next.
     pub fn help(&self) -> String {
         match self {
@@ -131,9 +165,13 @@ impl SecretError {
             Self::IdentityUnsupported { .. } => {
                 "use an age identity, or an SSH key of type ed25519 or rsa, without hardware".to_owned()
             }
-            Self::IdentityLocked { .. } => {
+            Self::IdentityLocked { why: StaysLocked::Unasked, .. } => {
                 "run it in a terminal and type the passphrase, or name a key without one in PUSH_IDENTITY".to_owned()
             }
+            Self::IdentityLocked { file, why: StaysLocked::Wrong, .. } => format!(
+                "type the same again, and the passphrase of {file}; or name another key in PUSH_IDENTITY"
+            ),
+            Self::IdentityExposed { file, .. } => format!("run `chmod 600 {file}`, as ssh would ask for too"),
             Self::Unreadable { file, .. } => format!("check that {file} exists and that you may read it"),
             Self::TooLarge { .. } => "ship large files as an app's source; a secret is a key or a password".to_owned(),
             Self::Empty { file } | Self::Damaged { file, .. } => {

@@ -4,17 +4,25 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use age::secrecy::{ExposeSecret as _, SecretString};
+use rustix::process::getuid;
 use zeroize::Zeroizing;
 
 use super::SecretError;
+use super::error::StaysLocked;
+use super::header::Stanza;
 use super::keyring::WORK_FACTOR_MAX;
+use crate::child::KEY_VARIABLES;
 use crate::inventory::PublicKey;
 
 /// The largest file of keys, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// The permission bits that let others at a file.
+const OTHERS: u32 = 0o077;
 
 /// The most keys that one file may hold.
 const KEYS_MAX: usize = 100;
@@ -24,9 +32,6 @@ pub(super) const AGE_HEADER: &[u8] = b"age-encryption.org/";
 
 /// How an armored age file begins.
 pub(super) const ARMOR_HEADER: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
-
-/// The variables that name files of keys, separated by ':', or hold a key themselves.
-const VARIABLES: &[&str] = &["PUSH_IDENTITY", "AGE_IDENTITY"];
 
 /// Where keys are looked for when nothing names one, below the home folder.
 const USUAL: &[&str] = &[".config/push/identity", ".ssh/id_ed25519", ".ssh/id_rsa"];
@@ -60,7 +65,7 @@ pub fn identity_files(
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Vec<IdentityFile> {
     let home = variable("HOME").map(PathBuf::from);
-    let from_environment = VARIABLES
+    let from_environment = KEY_VARIABLES
         .iter()
         .find_map(|name| variable(name).filter(|value| !value.is_empty()));
     if let Some(value) = from_environment {
@@ -118,32 +123,42 @@ pub(super) enum Found {
 
 /// A key that a passphrase opens.
 pub(super) enum Lock {
-    Ssh(Box<age::ssh::EncryptedKey>),
+    Ssh {
+        key: Box<age::ssh::EncryptedKey>,
+        /// What is sealed to it, as its public half says, which no passphrase hides.
+        stanza: Option<Stanza>,
+    },
     /// A whole file of age identities, sealed by a passphrase.
     Age(Vec<u8>),
 }
 
 impl Lock {
-    /// Whether it may fit a file with this header.
-    pub(super) fn may_open(&self, header: &[u8]) -> bool {
-        let holds = |needle: &[u8]| header.windows(needle.len()).any(|window| window == needle);
+    /// Whether it may fit a file that is sealed so. Of an age key only the kind is known.
+    pub(super) fn may_open(&self, sealed_to: &[Stanza]) -> bool {
         match self {
-            Self::Ssh(_) => holds(b"-> ssh-"),
-            Self::Age(_) => holds(b"-> X25519") || holds(b"-> ssh-"),
+            Self::Ssh {
+                stanza: Some(own), ..
+            } => sealed_to.contains(own),
+            Self::Ssh { stanza: None, .. } => sealed_to
+                .iter()
+                .any(|stanza| matches!(stanza, Stanza::Ssh { .. })),
+            Self::Age(_) => sealed_to.contains(&Stanza::Age),
         }
     }
 
+    /// Opens the key in `file`, when something sealed needs it.
     pub(super) fn open(
         &self,
-        file: &str,
+        (file, sealed): (&str, &str),
         passphrase: SecretString,
     ) -> Result<Vec<Key>, SecretError> {
         let wrong = || SecretError::IdentityLocked {
+            sealed: sealed.to_owned(),
             file: file.to_owned(),
-            why: "the passphrase is wrong",
+            why: StaysLocked::Wrong,
         };
         match self {
-            Self::Ssh(key) => {
+            Self::Ssh { key, .. } => {
                 let key = key.decrypt(passphrase).map_err(|_| wrong())?;
                 Ok(vec![Key::Ssh(age::ssh::Identity::from(key))])
             }
@@ -167,15 +182,43 @@ impl Lock {
     }
 }
 
-/// The name and the bytes of a file of keys.
-type Named = (String, Zeroizing<Vec<u8>>);
+/// A file of keys as it was read.
+pub(super) struct KeyFile {
+    pub name: String,
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Where it is and its permission bits, when others can read it.
+    exposed: Option<(PathBuf, u32)>,
+}
+
+impl KeyFile {
+    /// The keys in it. An SSH key that others can read is refused, as ssh does.
+    pub(super) fn keys(&self) -> Result<Found, SecretError> {
+        let found = parse(&self.name, &self.bytes)?;
+        match &self.exposed {
+            Some((_, mode)) if is_pem(&self.bytes) => Err(SecretError::IdentityExposed {
+                file: self.name.clone(),
+                mode: *mode,
+            }),
+            Some(_) | None => Ok(found),
+        }
+    }
+
+    /// Where it is, when others can read keys in it that nothing protects.
+    pub(super) fn exposed(&self) -> Option<PathBuf> {
+        let (path, _) = self.exposed.as_ref()?;
+        (!is_sealed(&self.bytes)).then(|| path.clone())
+    }
+}
 
 /// The bytes of a file of keys; `None` when it is missing and may be.
-pub(super) fn read(file: &IdentityFile) -> Result<Option<Named>, SecretError> {
+pub(super) fn read(file: &IdentityFile) -> Result<Option<KeyFile>, SecretError> {
     let path = match file {
         IdentityFile::Given(key) => {
-            let bytes = Zeroizing::new(key.0.as_bytes().to_vec());
-            return Ok(Some(("PUSH_IDENTITY".to_owned(), bytes)));
+            return Ok(Some(KeyFile {
+                name: "PUSH_IDENTITY".to_owned(),
+                bytes: Zeroizing::new(key.0.as_bytes().to_vec()),
+                exposed: None,
+            }));
         }
         IdentityFile::Usual(path) if !path.exists() => return Ok(None),
         IdentityFile::Named(path) | IdentityFile::Usual(path) => path,
@@ -195,28 +238,74 @@ pub(super) fn read(file: &IdentityFile) -> Result<Option<Named>, SecretError> {
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
         .map_err(|error| unreadable(error.to_string()))?;
-    Ok(Some((shown, bytes)))
+    // Whose file it is not cannot change that, and need not have made it so.
+    let is_open = metadata.mode() & OTHERS != 0 && metadata.uid() == getuid().as_raw();
+    Ok(Some(KeyFile {
+        name: shown,
+        bytes,
+        exposed: is_open.then(|| (path.clone(), metadata.mode() & 0o7777)),
+    }))
+}
+
+/// Whether a file of keys is itself sealed by a passphrase.
+fn is_sealed(bytes: &[u8]) -> bool {
+    bytes.starts_with(AGE_HEADER) || bytes.starts_with(ARMOR_HEADER)
+}
+
+/// Whether it is a private key of the kind that ssh has.
+fn is_pem(bytes: &[u8]) -> bool {
+    !is_sealed(bytes) && bytes.trim_ascii_start().starts_with(b"-----BEGIN")
 }
 
 /// The keys in a file.
-pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Found, SecretError> {
+fn parse(file: &str, bytes: &[u8]) -> Result<Found, SecretError> {
     let unsupported = |why: &str| SecretError::IdentityUnsupported {
         file: file.to_owned(),
         why: why.to_owned(),
     };
-    if bytes.starts_with(AGE_HEADER) || bytes.starts_with(ARMOR_HEADER) {
+    if is_sealed(bytes) {
         return Ok(Found::Locked(Lock::Age(bytes.to_vec())));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| unsupported("it is not a text"))?;
-    if !text.trim_start().starts_with("-----BEGIN") {
+    if !is_pem(bytes) {
         return age_keys(file, text).map(Found::Ready);
     }
     match age::ssh::Identity::from_buffer(bytes, Some(file.to_owned())) {
-        Ok(age::ssh::Identity::Encrypted(key)) => Ok(Found::Locked(Lock::Ssh(Box::new(key)))),
+        Ok(age::ssh::Identity::Encrypted(key)) => Ok(Found::Locked(Lock::Ssh {
+            key: Box::new(key),
+            stanza: public_half(text).as_ref().map(Stanza::of),
+        })),
         Ok(key @ age::ssh::Identity::Unencrypted(_)) => Ok(Found::Ready(vec![Key::Ssh(key)])),
         Ok(age::ssh::Identity::Unsupported(kind)) => Err(unsupported(&unsupported_kind(&kind))),
         Err(_) => Err(unsupported("it is not a private key of OpenSSH")),
     }
+}
+
+/// The public half of a private key of OpenSSH, which stands before what its passphrase protects:
+/// a magic word, the cipher, how its key is made, that in detail, how many keys there are, the first one
+/// (PROTOCOL.key of OpenSSH).
+fn public_half(text: &str) -> Option<PublicKey> {
+    let lines = text.lines().map(str::trim);
+    let base64: String = lines.filter(|line| !line.starts_with("-----")).collect();
+    let bytes = Zeroizing::new(push_wire::frame::from_base64(&base64).ok()?);
+    let mut rest = bytes.strip_prefix(b"openssh-key-v1\0")?;
+    for _ in ["cipher", "derivation", "its options"] {
+        take_string(&mut rest)?;
+    }
+    rest = rest.get(size_of::<u32>()..)?;
+    let blob = take_string(&mut rest)?;
+    let kind = std::str::from_utf8(take_string(&mut &*blob)?).ok()?;
+    let line = format!("{kind} {}", push_wire::frame::to_base64(blob));
+    line.parse().ok()
+}
+
+/// Takes a string with its length before it off `rest`.
+fn take_string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (string, after) = after.split_at_checked(length)?;
+    *rest = after;
+    Some(string)
 }
 
 fn unsupported_kind(kind: &age::ssh::UnsupportedKey) -> String {
@@ -269,14 +358,15 @@ pub(super) fn is_empty(passphrase: &SecretString) -> bool {
 /// That of an SSH key is read from the file beside it.
 pub fn public_key(files: &[IdentityFile]) -> Result<Option<PublicKey>, SecretError> {
     for file in files {
-        let Some((name, bytes)) = read(file)? else {
+        let Some(found) = read(file)? else {
             continue;
         };
-        match (parse(&name, &bytes), file) {
+        let name = &found.name;
+        match (found.keys(), file) {
             (Ok(Found::Ready(keys)), _) => {
                 let own = keys.iter().find_map(|key| match key {
                     Key::Age(key) => key.to_public().to_string().parse().ok(),
-                    Key::Ssh(_) => beside(&name),
+                    Key::Ssh(_) => beside(name),
                     #[cfg(test)]
                     Key::Passphrase(_) => None,
                 });
@@ -285,12 +375,12 @@ pub fn public_key(files: &[IdentityFile]) -> Result<Option<PublicKey>, SecretErr
                 }
             }
             (Ok(Found::Locked(_)), _) => {
-                if let Some(own) = beside(&name) {
+                if let Some(own) = beside(name) {
                     return Ok(Some(own));
                 }
             }
-            (Err(_), IdentityFile::Usual(_)) => {}
-            (Err(error), IdentityFile::Named(_) | IdentityFile::Given(_)) => return Err(error),
+            (Err(error), IdentityFile::Usual(_)) if error.is_of_a_foreign_key() => {}
+            (Err(error), _) => return Err(error),
         }
     }
     Ok(None)

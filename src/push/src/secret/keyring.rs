@@ -3,13 +3,15 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use age::DecryptError;
 use age::secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use super::error::StaysLocked;
+use super::header::{Stanza, stanzas};
 use super::identity::{self, AGE_HEADER, ARMOR_HEADER, Found, IdentityFile, Key, Lock};
 use super::{Secret, SecretError};
 
@@ -33,10 +35,40 @@ pub struct Keyring {
 
 struct Keys {
     names: Vec<String>,
+    exposed: Vec<PathBuf>,
     ready: Vec<Key>,
-    locked: Vec<(String, Lock)>,
-    /// Why a lock stayed shut: it is not asked for again, and is the cause when nothing else fits.
+    locked: Vec<Locked>,
+}
+
+/// A key that waits for its passphrase.
+struct Locked {
+    file: String,
+    lock: Lock,
+    /// Why it stayed shut: it is not asked for again, and is the cause when nothing else fits.
     refused: Option<SecretError>,
+}
+
+impl Locked {
+    /// The keys behind it, which the sealed file `sealed` needs.
+    fn open(&mut self, sealed: &str, ask: &Ask) -> Result<Vec<Key>, SecretError> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone().of_sealed(sealed));
+        }
+        let opened = match ask(&self.file) {
+            Some(passphrase) if !identity::is_empty(&passphrase) => {
+                self.lock.open((&self.file, sealed), passphrase)
+            }
+            _ => Err(SecretError::IdentityLocked {
+                sealed: sealed.to_owned(),
+                file: self.file.clone(),
+                why: StaysLocked::Unasked,
+            }),
+        };
+        if let Err(error) = &opened {
+            self.refused = Some(error.clone());
+        }
+        opened
+    }
 }
 
 impl Keyring {
@@ -46,20 +78,25 @@ impl Keyring {
             names: Vec::new(),
             ready: Vec::new(),
             locked: Vec::new(),
-            refused: None,
+            exposed: Vec::new(),
         };
         for file in files {
-            let Some((name, bytes)) = identity::read(file)? else {
+            let Some(read) = identity::read(file)? else {
                 continue;
             };
-            match (identity::parse(&name, &bytes), file) {
+            match (read.keys(), file) {
                 (Ok(Found::Ready(found)), _) => keys.ready.extend(found),
-                (Ok(Found::Locked(lock)), _) => keys.locked.push((name.clone(), lock)),
+                (Ok(Found::Locked(lock)), _) => keys.locked.push(Locked {
+                    file: read.name.clone(),
+                    lock,
+                    refused: None,
+                }),
                 // A key at a usual place may be there for something else.
-                (Err(_), IdentityFile::Usual(_)) => continue,
-                (Err(error), IdentityFile::Named(_) | IdentityFile::Given(_)) => return Err(error),
+                (Err(error), IdentityFile::Usual(_)) if error.is_of_a_foreign_key() => continue,
+                (Err(error), _) => return Err(error),
             }
-            keys.names.push(name);
+            keys.exposed.extend(read.exposed());
+            keys.names.push(read.name);
         }
         if keys.names.is_empty() {
             let looked = files.iter().map(|file| match file {
@@ -81,6 +118,11 @@ impl Keyring {
         self.lock().names.clone()
     }
 
+    /// Those of them that others on this machine can read.
+    pub fn exposed(&self) -> Vec<PathBuf> {
+        self.lock().exposed.clone()
+    }
+
     /// Opens a sealed file.
     pub fn open(&self, file: &Path) -> Result<Secret, SecretError> {
         let shown = file.display().to_string();
@@ -95,43 +137,41 @@ impl Keyring {
         loop {
             match decrypt(file, sealed, &keys.ready) {
                 Err(SecretError::NotForUs { .. }) => {
-                    if !self.unlock_one(&mut keys, sealed) {
-                        return Err(keys.refused.clone().unwrap_or_else(|| {
-                            SecretError::NotForUs {
-                                file: file.to_owned(),
-                                tried: keys.names.clone(),
-                            }
-                        }));
-                    }
+                    let sealed_to = stanzas(file, sealed)?;
+                    self.unlock_one(&mut keys, (file, &sealed_to))?;
                 }
                 verdict => return verdict,
             }
         }
     }
 
-    /// Unlocks one more key that may fit. The number of keys bounds how often that can succeed.
-    fn unlock_one(&self, keys: &mut Keys, sealed: &[u8]) -> bool {
-        let fits = |(_, lock): &(String, Lock)| lock.may_open(sealed);
-        while let Some(at) = keys.locked.iter().position(fits) {
-            let (name, lock) = keys.locked.remove(at);
-            let opened = match (self.ask)(&name) {
-                Some(passphrase) if !identity::is_empty(&passphrase) => {
-                    lock.open(&name, passphrase)
-                }
-                _ => Err(SecretError::IdentityLocked {
-                    file: name,
-                    why: "it needs a passphrase, and none was given",
-                }),
-            };
-            match opened {
+    /// Unlocks one more key that may fit, or says why none does. The number of keys bounds how often
+    /// that can succeed.
+    fn unlock_one(
+        &self,
+        keys: &mut Keys,
+        (file, sealed_to): (&str, &[Stanza]),
+    ) -> Result<(), SecretError> {
+        let mut refused = None;
+        let mut at = 0;
+        while let Some(locked) = keys.locked.get_mut(at) {
+            at += 1;
+            if !locked.lock.may_open(sealed_to) {
+                continue;
+            }
+            match locked.open(file, &self.ask) {
                 Ok(opened) => {
                     keys.ready.extend(opened);
-                    return true;
+                    keys.locked.remove(at - 1);
+                    return Ok(());
                 }
-                Err(error) => drop(keys.refused.get_or_insert(error)),
+                Err(error) => drop(refused.get_or_insert(error)),
             }
         }
-        false
+        Err(refused.unwrap_or_else(|| SecretError::NotForUs {
+            file: file.to_owned(),
+            tried: keys.names.clone(),
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Keys> {
@@ -146,7 +186,7 @@ impl Keyring {
             names: vec!["a test".to_owned()],
             ready: keys,
             locked: Vec::new(),
-            refused: None,
+            exposed: Vec::new(),
         };
         Self {
             keys: Mutex::new(keys),

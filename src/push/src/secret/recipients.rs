@@ -62,6 +62,11 @@ impl Recipients {
         self.0.keys()
     }
 
+    /// The keys, each with whose it is.
+    pub fn whose(&self) -> impl Iterator<Item = (&PublicKey, &str)> {
+        self.0.iter().map(|(key, who)| (key, who.as_str()))
+    }
+
     /// Whose keys these are, each once.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.0.values().map(String::as_str).collect();

@@ -1,7 +1,7 @@
 //! Sealed files through the reading path: whole, damaged, for others, and the published vectors.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -112,10 +112,12 @@ fn a_wrong_passphrase_is_told_and_not_asked_for_again() {
     let keyring = Keyring::read(std::slice::from_ref(&file), ask).unwrap();
     for _ in 0..3 {
         let error = keyring.open_sealed("a", &sealed).unwrap_err();
+        assert!(error.to_string().starts_with("a is sealed to"), "{error}");
         assert!(
             error.to_string().ends_with("the passphrase is wrong"),
             "{error}"
         );
+        assert!(!error.help().contains("terminal"), "{}", error.help());
         assert!(!format!("{error:?}").contains("battery"));
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1);
@@ -124,6 +126,63 @@ fn a_wrong_passphrase_is_told_and_not_asked_for_again() {
         .open_sealed("a", &sealed)
         .unwrap_err();
     assert!(error.to_string().contains("none was given"), "{error}");
+    assert!(error.help().contains("in a terminal"), "{}", error.help());
+}
+
+#[test]
+fn an_armored_file_is_opened_by_a_key_with_a_passphrase() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in ["ed25519", "rsa"] {
+        let Some((file, recipient)) = ssh_key(folder.path(), kind, "correct horse") else {
+            return;
+        };
+        let sealed = seal(CANARY.as_bytes(), &[recipient]).unwrap();
+        let mut armored = Vec::new();
+        let format = age::armor::Format::AsciiArmor;
+        let mut writer = age::armor::ArmoredWriter::wrap_output(&mut armored, format).unwrap();
+        writer.write_all(&sealed).unwrap();
+        writer.finish().unwrap();
+        let ask: Ask = Box::new(|_| Some(SecretString::from("correct horse")));
+        let opened = Keyring::read(&[file], ask)
+            .unwrap()
+            .open_sealed("a", &armored)
+            .unwrap();
+        assert_eq!(opened.expose(), CANARY.as_bytes(), "{kind}");
+    }
+}
+
+#[test]
+fn of_two_locked_keys_only_the_one_that_fits_is_asked_for() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let Some((strange, stranger)) = ssh_key(one.path(), "ed25519", "correct horse") else {
+        return;
+    };
+    let Some((own, recipient)) = ssh_key(other.path(), "ed25519", "correct horse") else {
+        return;
+    };
+    let fitting = own.clone();
+    let ask: Ask = Box::new(move |file| {
+        let asked = IdentityFile::Named(file.into());
+        assert_eq!(asked, fitting, "the other key cannot help");
+        Some(SecretString::from("correct horse"))
+    });
+    let keyring = Keyring::read(&[strange.clone(), own], ask).unwrap();
+    let sealed = seal(CANARY.as_bytes(), &[recipient]).unwrap();
+    assert!(keyring.open_sealed("a", &sealed).is_ok());
+
+    // A key that stayed locked is the reason for what it fits, and for nothing else.
+    let keyring = Keyring::read(&[strange], nobody()).unwrap();
+    let error = |file: &str, sealed: &[u8]| keyring.open_sealed(file, sealed).unwrap_err();
+    let fits = seal(CANARY.as_bytes(), &[stranger]).unwrap();
+    for file in ["b", "c"] {
+        let error = error(file, &fits).to_string();
+        assert!(
+            error.starts_with(&format!("{file} is sealed to the")),
+            "{error}"
+        );
+    }
+    let error = error("d", &sealed);
+    assert!(matches!(error, SecretError::NotForUs { .. }), "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use super::error::Error;
 use super::session::{End, FarEnd, Session, Status, Tail};
+use crate::child;
 use bytes::{Bytes, BytesMut};
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
@@ -31,7 +32,7 @@ pub fn spawn<A: AsRef<OsStr>>(
         program: name.clone(),
         reason,
     };
-    let mut child = Command::new(program)
+    let mut child = Command::from(child::command(program))
         .args(arguments)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())

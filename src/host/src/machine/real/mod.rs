@@ -345,6 +345,18 @@ mod tests {
         assert!(real.lock(&path).unwrap().is_some());
     }
 
+    /// A key of the host, made by OpenSSH itself, and its public half.
+    fn host_key(keys: &Path, kind: &str) -> age::ssh::Recipient {
+        let key = keys.join(format!("ssh_host_{kind}_key"));
+        let file = key.to_str().unwrap();
+        let argv = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", file];
+        Program::new(&argv, Duration::from_secs(30))
+            .succeed()
+            .unwrap();
+        let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+        public.parse().unwrap()
+    }
+
     #[test]
     fn what_is_sealed_to_the_host_key_opens_and_nothing_else_does() {
         let Some((folder, mut real)) = scratch() else {
@@ -352,22 +364,7 @@ mod tests {
         };
         let keys = folder.path().join("etc/ssh");
         crate::machine::folders(&mut real, &keys, &Access::public_folder()).unwrap();
-        let key = keys.join("ssh_host_ed25519_key");
-        let argv = [
-            "ssh-keygen",
-            "-q",
-            "-t",
-            "ed25519",
-            "-N",
-            "",
-            "-f",
-            key.to_str().unwrap(),
-        ];
-        Program::new(&argv, Duration::from_secs(30))
-            .succeed()
-            .unwrap();
-        let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
-        let recipient: age::ssh::Recipient = public.parse().unwrap();
+        let recipient = host_key(&keys, "ed25519");
         let sealed = age::encrypt(&recipient, b"hunter2").unwrap();
         assert_eq!(real.unseal(&sealed).unwrap().as_slice(), b"hunter2");
         for damaged in [&sealed[..sealed.len() - 1], &sealed[..20], b"hunter2", b""] {
@@ -381,5 +378,31 @@ mod tests {
         word.set_work_factor(2);
         let by_word = age::encrypt(&word, b"x").unwrap();
         assert!(real.unseal(&by_word).unwrap_err().contains("passphrase"));
+    }
+    #[test]
+    fn a_damaged_file_is_called_damaged_whichever_other_keys_the_host_has() {
+        let Some((folder, mut real)) = scratch() else {
+            return;
+        };
+        let keys = folder.path().join("etc/ssh");
+        crate::machine::folders(&mut real, &keys, &Access::public_folder()).unwrap();
+        let recipients = ["ed25519", "rsa"].map(|kind| (kind, host_key(&keys, kind)));
+        for (kind, recipient) in &recipients {
+            let sealed = age::encrypt(recipient, b"hunter2").unwrap();
+            assert_eq!(real.unseal(&sealed).unwrap().as_slice(), b"hunter2");
+            let text = String::from_utf8_lossy(&sealed);
+            let mac = text.find("\n---").unwrap() + "\n--- ".len();
+            for at in [mac, sealed.len() - 1] {
+                let mut damaged = sealed.clone();
+                damaged[at] = if damaged[at] == b'A' { b'B' } else { b'A' };
+                let why = real.unseal(&damaged).unwrap_err();
+                assert!(why.contains(&format!("ssh_host_{kind}_key: ")), "{why}");
+                assert!(why.contains("it is damaged"), "byte {at}: {why}");
+            }
+        }
+        let other = age::x25519::Identity::generate();
+        let foreign = age::encrypt(&other.to_public(), b"x").unwrap();
+        let why = real.unseal(&foreign).unwrap_err();
+        assert!(why.ends_with("it is sealed to another key"), "{why}");
     }
 }

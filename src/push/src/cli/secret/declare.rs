@@ -34,7 +34,8 @@ fn changed(old: &str, before: &Readers, after: &Readers) -> Result<String, Strin
     write(&mut document, "groups", (groups(before), groups(after)))?;
     let lines = |readers: &Readers| {
         let mut lines = lists(&readers.own);
-        if !readers.every.is_empty() {
+        // An empty line says something, too: that the one of an inventory which this extends is not meant.
+        if !(before.every.is_empty() && after.every.is_empty()) {
             let words = readers.every.iter().map(ToString::to_string);
             lines.insert("*".to_owned(), words.collect());
         }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::super::Stop;
 use super::memory::Memory;
 use super::place::{self, Content, Is, Purpose, Secrets};
+use crate::child;
 use crate::event::{ExitCode, VERSION};
 use crate::inventory::split_words;
 use crate::report::{Complaint, Report, secret as words};
@@ -120,7 +121,7 @@ fn edited(name: &str, old: &Secret, report: &Report) -> Result<Secret, Stop> {
         let file = memory
             .write(name, old.expose())
             .map_err(|error| refused(format!("no file in memory can be made: {error}"), ""))?;
-        let mut command = Command::new(&program);
+        let mut command = Command::from(child::command(&program));
         command
             .args(&arguments)
             .arg(&file)

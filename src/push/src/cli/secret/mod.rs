@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`place`] | which secrets of which environment; reading them, and changing them all or nothing |
 //! | [`declare`] | the lines of the inventory that say who may open what, comments and order kept |
+//! | [`kept`] | who opens a secret still after it was taken away |
 //! | [`memory`] | a folder that no disk ever sees, for an editor |
 //! | [`typed`] | values from stdin, from a prompt, or made up |
 //! | the others | one verb each |
@@ -12,6 +13,7 @@ mod declare;
 mod edit;
 mod grant;
 mod init;
+mod kept;
 mod list;
 mod memory;
 mod place;

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::super::Stop;
 use super::super::project::Project;
-use super::super::vault::ask;
+use super::super::vault::keyring;
 use crate::event::ExitCode;
 use crate::inventory::{self, Colours, FOLDER, Fleet, SECRETS, nearest, secret_files};
 use crate::name::{EnvironmentName, FileName};
@@ -218,7 +218,17 @@ impl Secrets {
     /// Whom a secret shall be sealed to: who is declared by its environment, or by all that use it when
     /// they share it.
     pub fn recipients(&self, name: &FileName, sealed: &Sealed) -> Result<Recipients, SecretError> {
-        let mut all = Recipients::default();
+        let declared = self.declared(name, sealed)?.into_iter();
+        Ok(declared.fold(Recipients::default(), |all, (_, one)| all.and(one)))
+    }
+
+    /// The same, by the environment that declares them.
+    pub fn declared(
+        &self,
+        name: &FileName,
+        sealed: &Sealed,
+    ) -> Result<Vec<(&EnvironmentName, Recipients)>, SecretError> {
+        let mut all = Vec::new();
         for (environment, fleet) in &self.fleets {
             let users = self.usages[environment].get(name);
             let is_own = *environment == self.environment;
@@ -231,7 +241,7 @@ impl Secrets {
                 is_own
             };
             if counts {
-                all = all.and(Recipients::declared(fleet, name, users)?);
+                all.push((environment, Recipients::declared(fleet, name, users)?));
             }
         }
         Ok(all)
@@ -259,9 +269,8 @@ impl Secrets {
 
     /// The operator's keys. A passphrase is asked for when one is needed.
     pub fn keys(&self) -> Result<Keyring, Stop> {
-        let variable = |name: &str| std::env::var_os(name);
-        let files = secret::identity_files(self.root(), &self.fleet().identities, &variable);
-        Keyring::read(&files, ask(self.report.clone())).map_err(|error| unavailable(&error))
+        let named = &self.fleet().identities;
+        keyring(self.root(), named, &self.report).map_err(|error| unavailable(&error))
     }
 
     /// Opens one secret.

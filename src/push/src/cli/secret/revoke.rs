@@ -6,11 +6,12 @@ use super::super::Stop;
 use super::super::arguments::Asking;
 use super::super::consent::{self, Question};
 use super::grant::{Chosen, known, redeclare};
+use super::kept::Leaving;
 use super::place::{Purpose, Secrets};
 use super::rotate::{self, Rotate};
 use crate::event::{ExitCode, VERSION};
 use crate::inventory::{Readers, Who};
-use crate::name::{FileName, PersonName};
+use crate::name::{EnvironmentName, FileName, PersonName};
 use crate::report::screen::can_ask;
 use crate::report::{Complaint, Report, secret as words};
 
@@ -18,7 +19,8 @@ use crate::report::{Complaint, Report, secret as words};
 ///
 /// Changes [secrets] in inventory/ENVIRONMENT.toml together with the sealed files; with `--all` a
 /// person leaves its groups too. Whoever could open a value knows it, and the old files stay in
-/// git: set new values with `push secret rotate`. On a terminal that is offered at once.
+/// git: set new values with `push secret rotate`. On a terminal that is offered at once. Exits with 8
+/// when another environment that shares a secret lets them open it still.
 #[derive(Debug, clap::Args)]
 pub struct Revoke {
     /// The environment
@@ -50,11 +52,25 @@ pub fn run(arguments: &Revoke, folder: &Path, report: &Report) -> Result<ExitCod
         everywhere(&mut after, &who);
     }
     for name in &names {
-        single(&mut after, &who, name)?;
+        single(&mut after, &who, (name, &secrets.environment))?;
     }
+    let leaving = Leaving::of(secrets.fleet(), &who);
     let resealed = redeclare(&mut secrets, &before, after)?;
-    let lost: Vec<&str> = resealed.iter().map(FileName::as_str).collect();
-    report.answer(&words::revoked(word, &lost));
+    let names = if arguments.chosen.all {
+        secrets.files.keys().cloned().collect()
+    } else {
+        names
+    };
+    let kept = leaving.kept(&secrets, &names)?;
+    let keeps = |name: &&str| kept.iter().any(|kept| kept.secret.as_str() == *name);
+    let lost = resealed.iter().map(FileName::as_str);
+    let lost: Vec<&str> = lost.filter(|name| !keeps(name)).collect();
+    if kept.is_empty() || !lost.is_empty() {
+        report.answer(&words::revoked(word, &lost));
+    }
+    for kept in &kept {
+        report.answer(&words::fault(&kept.to_string(), &kept.help()));
+    }
     let is_known_still = !lost.is_empty() && who != Who::Hosts;
     if is_known_still {
         report.answer(&words::still_known(&secrets.environment, word, &lost));
@@ -62,15 +78,22 @@ pub fn run(arguments: &Revoke, folder: &Path, report: &Report) -> Result<ExitCod
     report.answer(&words::next(&secrets.environment));
     report.json(&serde_json::json!({
         "v": VERSION, "type": "secret_revoked", "who": word, "secrets": lost, "rotate": who != Who::Hosts,
+        "kept": kept,
     }));
     let environment = secrets.environment.clone();
     let names = lost.iter().map(|name| (*name).to_owned()).collect();
     // The lock of the secrets is this command's until here.
     drop(secrets);
+    let exit = if kept.is_empty() {
+        ExitCode::Done
+    } else {
+        ExitCode::Secrets
+    };
     if is_known_still && is_to_be_rotated(report) {
-        return rotate::run(&Rotate::of(&environment, names), folder, report);
+        let rotated = rotate::run(&Rotate::of(&environment, names), folder, report)?;
+        return Ok(rotated.max(exit));
     }
-    Ok(ExitCode::Done)
+    Ok(exit)
 }
 
 /// Offers to set new values at once. Who cannot be asked has read which command does it.
@@ -98,7 +121,11 @@ fn everywhere(readers: &mut Readers, who: &Who) {
 
 /// Takes one out of the line of one secret. One who reads it as a member of a group stays a reader, so
 /// that is refused.
-fn single(readers: &mut Readers, who: &Who, secret: &FileName) -> Result<(), Stop> {
+fn single(
+    readers: &mut Readers,
+    who: &Who,
+    (secret, environment): (&FileName, &EnvironmentName),
+) -> Result<(), Stop> {
     let mut line = readers.of(secret).clone();
     let was_there = line.remove(who);
     if let Who::Named(person) = who
@@ -111,8 +138,12 @@ fn single(readers: &mut Readers, who: &Who, secret: &FileName) -> Result<(), Sto
     }
     if !was_there {
         return Err(Stop::usage(
-            Complaint::new(format!("{who} is not among the readers of {secret}"))
-                .help("`push secret list ENVIRONMENT` shows who is"),
+            Complaint::new(format!(
+                "{who} is not among those whom {environment} lets read {secret}"
+            ))
+            .help(format!(
+                "`push secret list {environment}` shows who reads it"
+            )),
         ));
     }
     readers.own.insert(secret.clone(), line);

@@ -1,6 +1,7 @@
 //! What `ssh -G` says, or would say where there is no `ssh`.
 
 use super::{Error, Laptop, Query};
+use crate::child;
 use crate::visible;
 use std::process::Stdio;
 use std::time::Duration;
@@ -88,7 +89,7 @@ pub(super) async fn ask(laptop: &Laptop, query: &Query) -> Result<Settings, Erro
         host: query.alias.clone(),
         reason,
     };
-    let spawned = Command::new(&laptop.ssh)
+    let spawned = Command::from(child::command(&laptop.ssh))
         .args(arguments(laptop, query))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

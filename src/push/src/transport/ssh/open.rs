@@ -1,5 +1,6 @@
 //! The byte stream under a connection: TCP, or what the operator's ProxyCommand connects to.
 
+use crate::child;
 use crate::transport::error::Error;
 use crate::transport::session::Tail;
 use crate::transport::target::Target;
@@ -129,7 +130,7 @@ pub(super) fn proxy(target: &Target, command: &str) -> Result<Proxy, Error> {
         host: target.host.clone(),
         reason,
     };
-    let mut child = Command::new("/bin/sh")
+    let mut child = Command::from(child::command("/bin/sh"))
         .args(["-c", command])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
