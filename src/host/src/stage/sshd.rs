@@ -2,6 +2,8 @@
 //! `sshd_config` since OpenSSH 8.2, but an image that was upgraded for years, or a provider's own, may not;
 //! `sshd -t` finds nothing wrong with a file that is never read.
 
+use std::path::Path;
+
 use push_wire::manifest::{HOST_SLICE, Slice};
 use push_wire::message::Refusal;
 use push_wire::name::ProjectName;
@@ -48,22 +50,56 @@ pub fn look<M: Disk>(
     if machine.stat(&config)?.is_none() {
         return Ok(());
     }
-    let bytes = machine.read(&config, TEXT_BYTES_MAX)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let why = match read_at(&text, drop_in) {
-        None => format!("sshd would not read {drop_in}"),
-        Some(at) => match decided_before(&text, at) {
-            Some((line, keyword)) if project.as_str() == HOST_SLICE => format!(
-                "{keyword} in line {line} stands before the Include in line {at}, so it would win over {drop_in}"
-            ),
-            Some(_) | None => return Ok(()),
-        },
+    let text = read(machine, &config)?;
+    let first = format!("make this line the first of {CONFIG}: {INCLUDE}");
+    let Some(at) = read_at(&text, drop_in) else {
+        return refused(format!("sshd would not read {drop_in}\n{first}"));
     };
-    Err(Refusal::Check {
-        tool: CONFIG.to_owned(),
-        output: format!("{why}\nmake this line the first of {CONFIG}: {INCLUDE}"),
+    if project.as_str() != HOST_SLICE {
+        return Ok(());
     }
-    .into())
+    if let Some((line, keyword)) = decided_before(&text, at) {
+        return refused(format!(
+            "{keyword} in line {line} stands before the Include in line {at}, so it would win over {drop_in}\n{first}"
+        ));
+    }
+    let Some(earlier) = decided_earlier(machine, layout, drop_in)? else {
+        return Ok(());
+    };
+    refused(format!(
+        "{earlier}, which is read first, so it would win over {drop_in}\nremove that line, or let its file \
+         have a name that sorts after that one"
+    ))
+}
+
+fn refused(output: String) -> Result<(), Error> {
+    let tool = CONFIG.to_owned();
+    Err(Refusal::Check { tool, output }.into())
+}
+
+fn read<M: Disk>(machine: &M, path: &Path) -> std::io::Result<String> {
+    let bytes = machine.read(path, TEXT_BYTES_MAX)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What another drop-in decides that sshd reads before `drop_in`: in the order of their names, as glob(7) has it.
+fn decided_earlier<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    drop_in: &str,
+) -> std::io::Result<Option<String>> {
+    for name in machine.list(&layout.at(DROP_INS))? {
+        let path = format!("{DROP_INS}{name}");
+        // A hidden name is none that `*` means.
+        if path.as_str() >= drop_in || name.starts_with('.') || !name.ends_with(".conf") {
+            continue;
+        }
+        let text = read(machine, &layout.at(&path))?;
+        if let Some((line, keyword)) = decided_before(&text, usize::MAX) {
+            return Ok(Some(format!("{keyword} is in line {line} of {path}")));
+        }
+    }
+    Ok(None)
 }
 
 /// The lines with their numbers, keywords in lower case, up to the first `Match`: what comes after holds for
@@ -119,6 +155,8 @@ fn names(pattern: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::simulated::Simulated;
+    use crate::machine::{self, Access};
 
     const OURS: &str = "/etc/ssh/sshd_config.d/00-push.conf";
 
@@ -155,6 +193,36 @@ mod tests {
         ] {
             assert_eq!(read_at(silent, OURS), None, "{silent}");
         }
+    }
+
+    #[test]
+    fn what_an_earlier_drop_in_decides_would_win_and_is_named() {
+        let (mut host, layout) = (Simulated::default(), Layout::new("/"));
+        let folder = Path::new(DROP_INS);
+        machine::folders(&mut host, folder, &Access::public_folder()).unwrap();
+        for (name, text) in [
+            (
+                "00-port.conf",
+                "Port 2222\nMatch User git\nPasswordAuthentication yes\n",
+            ),
+            (".00-a.conf", "PermitRootLogin yes\n"),
+            ("00-a.conf.bak", "PermitRootLogin yes\n"),
+            ("50-cloud-init.conf", "PasswordAuthentication yes\n"),
+        ] {
+            let path = folder.join(name);
+            host.create(&path, text.as_bytes(), &Access::public_file())
+                .unwrap();
+        }
+        assert_eq!(decided_earlier(&host, &layout, OURS).unwrap(), None);
+        let path = folder.join("00-custom.conf");
+        let text = b"# by hand\nPasswordAuthentication yes\n";
+        host.create(&path, text, &Access::public_file()).unwrap();
+        let found = decided_earlier(&host, &layout, OURS).unwrap().unwrap();
+        assert!(
+            found.contains("passwordauthentication is in line 2"),
+            "{found}"
+        );
+        assert!(found.contains("00-custom.conf"), "{found}");
     }
 
     #[test]
