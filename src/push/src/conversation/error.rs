@@ -259,16 +259,10 @@ impl Error {
                  when no terminal is there"
             ),
             Self::Unable { help, .. } => help.clone(),
-            Self::Sudo { host, login, .. } => {
-                format!(
-                    "put this line into /etc/sudoers.d/push on {host}: {}",
-                    sudoers(login)
-                )
-            }
+            Self::Sudo { host, login, .. } => allowing(host, login),
             Self::SudoAsks { host, login } => format!(
-                "pass it with `--password-from FILE`, where `-` is stdin, or put this line into \
-                 /etc/sudoers.d/push on {host}: {}",
-                sudoers(login)
+                "pass it with `--password-from FILE`, where `-` is stdin, or {}",
+                allowing(host, login)
             ),
             Self::SudoRefused { host, login, .. } => {
                 format!("see that the password is right: `sudo -v` as {login} on {host}")
@@ -383,6 +377,13 @@ impl Error {
 /// What lets an account run push-host and nothing else.
 fn sudoers(login: &str) -> String {
     format!("{login} ALL=(root) NOPASSWD: /usr/local/lib/push/push-host serve")
+}
+
+fn allowing(host: &HostName, login: &str) -> String {
+    format!(
+        "put this line into /etc/sudoers.d/push on {host}: {}",
+        sudoers(login)
+    )
 }
 
 fn brought(presence: Presence) -> &'static str {
