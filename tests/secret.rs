@@ -130,11 +130,21 @@ fn with_hosts_a_file_is_sealed_to_their_pinned_keys_and_a_changed_key_is_found()
     let before = desk.inventory();
     desk.push(&["secret", "verify", "prod"])
         .exits(8)
-        .says("web1, which has no host_key");
+        .says("web1, which has no host_key")
+        .says("push trust ENVIRONMENT web1");
     desk.push(&["secret", "rekey", "prod"])
         .exits(8)
         .says("web1, which has no host_key");
     assert_eq!(desk.inventory(), before);
+
+    // Trusting the host once more would change nothing: it is known, by a key that opens nothing.
+    let other = desk.ssh_key("another", "ecdsa", "");
+    let pinned = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJLGgqmjsM0vvbVIgRVNDYHYEqFnVVqL2Ju46oDtJJ2f";
+    desk.write("inventory/prod.toml", inventory.replace(pinned, &other));
+    desk.push(&["secret", "rekey", "prod"])
+        .exits(8)
+        .says("nothing can be sealed to ecdsa-sha2-nistp256")
+        .says("ssh_host_ed25519_key.pub");
 }
 
 /// Each kind of damage, what verify says of it, and whether a key that fits still opens it.

@@ -381,7 +381,11 @@ async fn a_host_key_that_is_too_short_is_refused_even_when_it_is_pinned() {
         error.to_string().contains("RSA key of 1024 bits"),
         "{error}"
     );
-    assert!(matches!(error, Error::WeakAlgorithms { .. }), "{error:?}");
+    assert!(
+        matches!(error, Error::ShortHostKey { bits: 1024, .. }),
+        "{error:?}"
+    );
+    assert!(error.help().contains("push trust old"), "{}", error.help());
 }
 
 #[tokio::test(flavor = "multi_thread")]

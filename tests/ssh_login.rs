@@ -1,8 +1,8 @@
 //! Getting in: key files, passphrases, the agent, certificates, second factors, and being refused.
 
-use push::transport::prompt::{Prompt, Question, Refusal};
+use push::transport::prompt::{Asker, Prompt, Question, Refusal};
 use push::transport::ssh::SshDialer;
-use push::transport::target::{Identity, NamedBy, Offer};
+use push::transport::target::{Asking, Identity, NamedBy, Offer};
 use push::transport::{Connection, Dialer, Error, NoPrompt, Pending, Route, Target};
 use push_tests::sshd::{Lab, Sshd, Wishes, account, host_key, identity, public, run};
 use secrecy::SecretString;
@@ -218,6 +218,12 @@ async fn at_most_five_keys_are_offered_and_the_named_ones_first() {
         panic!("{error:?}")
     };
     assert_eq!(offered.len(), 5, "{offered:?}");
+    let said = error.to_string();
+    let (_, kept_back) = said.split_once("could not use").unwrap();
+    for key in &keys[5..7] {
+        assert!(kept_back.contains(&host_key(key).fingerprint()), "{said}");
+    }
+    assert!(kept_back.contains("5 keys are the most"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -442,10 +448,55 @@ async fn a_wrong_password_may_be_corrected_once_and_not_without_a_terminal() {
     let ask = |attempt| Question::Password {
         user: account(),
         host: "web1".into(),
+        asker: Asker::Host,
         attempt,
     };
     assert_eq!(*operator.asked.lock().unwrap(), [ask(1), ask(2)]);
     assert_eq!(sshd.logged().matches("Failed password").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_is_to_be_asked_no_password_is_tried() {
+    let Some(lab) = Lab::new() else { return };
+    let key = lab.key("key", &["ed25519"]);
+    let (sshd, target) = server(&lab, vec![], "PasswordAuthentication yes\n");
+    let quiet = Target {
+        asking: Asking::Nobody,
+        ..with(&target, &[&key])
+    };
+    let operator = Operator::answering(&["for another"]);
+    let refused = SshDialer::new(operator.clone())
+        .dial(&quiet, Route::Shared)
+        .await;
+    let refused = error(refused);
+    assert!(matches!(refused, Error::AuthRefused { .. }), "{refused:?}");
+    assert!(refused.help().contains("--password-from"), "{refused:?}");
+    assert_eq!(*operator.asked.lock().unwrap(), []);
+    assert_eq!(sshd.logged().matches("Failed password").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_host_that_asks_is_named_as_one() {
+    let Some(lab) = Lab::new() else { return };
+    let (_sshd, target) = server(&lab, vec![], "PasswordAuthentication yes\n");
+    let hop = Target {
+        host: "bastion".into(),
+        ..target.clone()
+    };
+    let behind = Target {
+        jumps: vec![hop],
+        ..target
+    };
+    for route in [Route::Shared, Route::Fresh] {
+        let operator = Operator::answering(&["certainly not"]);
+        let refused = SshDialer::new(operator.clone()).dial(&behind, route).await;
+        assert!(matches!(error(refused), Error::Jump { .. }));
+        let asked = operator.asked.lock().unwrap();
+        assert!(
+            matches!(&asked[0], Question::Password { host, asker: Asker::JumpHost, .. } if host == "bastion"),
+            "{asked:?}"
+        );
+    }
 }
 
 /// Stands before a real agent, and lists a key more, of a type that nobody knows.

@@ -1,7 +1,7 @@
 //! Passwords and second factors against real hosts with PAM and sudo: asked for once however many
 //! hosts want them, brought along in a file where there is no terminal, and never tried for ever.
 
-use push::rehearse::{HostSpec, RehearsalHost};
+use push::rehearse::{HostSpec, ROOT_PASSWORD, RehearsalHost};
 use push_tests::lab::{Lab, says};
 use std::fmt::Write as _;
 
@@ -48,6 +48,23 @@ fn declare(lab: &Lab, lines: &dyn Fn(&RehearsalHost) -> String) {
     text.push_str("[files.\"/etc/pushed\"]\ncontent = \"pushed\"\n");
     lab.write("inventory/prod.toml", text);
     lab.write("password", format!("{PASSWORD}\nnot this line\n"));
+    lab.write("wrong", "certainly not\n");
+}
+
+/// The environment `prod` of a machine that has nothing but root by password, and a key that is not let in.
+fn declare_fresh(lab: &Lab) {
+    let host = lab.host("web1");
+    let identity = host.identity().display();
+    let key = std::fs::read_to_string(format!("{identity}.pub")).unwrap();
+    let text = format!(
+        "project = \"shop\"\n[ssh]\nuser = \"deploy\"\n[hosts.web1]\naddress = \"{}\"\nhost_key = \"{}\"\n\
+         identity = \"{identity}\"\n[bootstrap]\nkeys = [\"{}\"]\n",
+        host.address(),
+        host.host_key(),
+        key.trim()
+    );
+    lab.write("inventory/prod.toml", text);
+    lab.write("mail", format!("{ROOT_PASSWORD}\n"));
     lab.write("wrong", "certainly not\n");
 }
 
@@ -98,6 +115,56 @@ fn root_by_password_is_asked_for_once_for_all_hosts_and_never_without_a_terminal
     }
     lab.push(&["status", "prod", "--password-from", "password"])
         .exits(0);
+}
+
+#[test]
+fn a_bootstrap_without_the_right_password_tells_of_root_and_tries_nothing_as_the_login_to_come() {
+    const BOOTSTRAP: [&str; 5] = ["bootstrap", "prod", "--as", "root", "--yes"];
+    let Some(lab) = Lab::boot(&[HostSpec::fresh("web1")]) else {
+        return;
+    };
+    declare_fresh(&lab);
+    lab.push(&BOOTSTRAP)
+        .exits(4)
+        .says("does not let root in")
+        .says("--password-from FILE");
+    let wrong = [&BOOTSTRAP[..], &["--password-from", "wrong"]].concat();
+    lab.push(&wrong)
+        .exits(4)
+        .says("does not let root in")
+        .says("the right password of root");
+
+    let asked = lab.ask(&BOOTSTRAP);
+    asked.shows("Password of root on web1");
+    asked.press("mistyped\r");
+    asked.shows("That was not it.");
+    let said = asked.types("mistyped again\r").exits(4);
+    assert!(!said.stdout.contains("Password of deploy"), "{said:?}");
+
+    let log = journal(lab.host("web1"), "sshd");
+    assert_eq!(log.matches("Failed password for root").count(), 3, "{log}");
+    assert_eq!(log.matches("Failed password").count(), 3, "{log}");
+}
+
+#[test]
+fn a_password_that_the_provider_lets_expire_is_named_and_what_to_do_about_it() {
+    let Some(lab) = Lab::boot(&[HostSpec::fresh("web1")]) else {
+        return;
+    };
+    declare_fresh(&lab);
+    says(lab.host("web1"), &["chage", "-d", "0", "root"]);
+    lab.push(&[
+        "bootstrap",
+        "prod",
+        "--as",
+        "root",
+        "--yes",
+        "--password-from",
+        "mail",
+    ])
+    .exits(1)
+    .says("the password has expired")
+    .says("ssh root@web1");
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::template::Engine;
 use crate::transport::Fingerprint;
 use crate::transport::Target as Place;
 use crate::transport::ssh::SshDialer;
+use crate::transport::target::Asking as Questions;
 
 /// Make fresh machines into hosts of an environment, or hosts what they should be
 ///
@@ -293,10 +294,25 @@ impl Arrival<'_> {
         access.dialer = self.dialer.clone();
         if self.first.is_given() {
             let targets = self.first.targets(self.environment).await?;
-            access.returns = std::mem::replace(&mut access.targets, targets);
+            let returns = std::mem::replace(&mut access.targets, targets);
+            access.returns = by_key(returns, &access.targets);
         }
         Ok(Arc::new(access))
     }
+}
+
+/// The ways back. A login that is another one than the first comes in by one of its keys, and is never given
+/// the password that was typed or brought along for the first.
+fn by_key(
+    mut returns: BTreeMap<HostName, Place>,
+    first: &BTreeMap<HostName, Place>,
+) -> BTreeMap<HostName, Place> {
+    for (host, place) in &mut returns {
+        if first.get(host).is_none_or(|first| first.user != place.user) {
+            place.asking = Questions::Nobody;
+        }
+    }
+    returns
 }
 
 fn policy(environment: &Environment, verb: Verb, intent: &Intent) -> Result<Policy, Stop> {
@@ -307,4 +323,26 @@ fn policy(environment: &Environment, verb: Verb, intent: &Intent) -> Result<Poli
         project,
         ..deploy::policy(environment, verb, intent.provenance.clone())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_of_the_first_login_is_never_given_to_the_one_that_comes_back() {
+        let at = |user: &str| {
+            let place = Place {
+                user: user.into(),
+                ..Place::at("web1", "192.0.2.1", 22)
+            };
+            BTreeMap::from([("web1".parse::<HostName>().unwrap(), place)])
+        };
+        let asking = |returns, first| {
+            let returns = by_key(at(returns), &at(first));
+            returns.into_values().next().unwrap().asking
+        };
+        assert_eq!(asking("deploy", "root"), Questions::Nobody);
+        assert_eq!(asking("root", "root"), Questions::Fleet);
+    }
 }

@@ -11,7 +11,7 @@ use super::Stop;
 use crate::report::screen::can_ask;
 use crate::report::{Complaint, Report};
 use crate::transport::Pending;
-use crate::transport::prompt::{Echo, Prompt, Question, Refusal};
+use crate::transport::prompt::{Asker, Echo, Prompt, Question, Refusal};
 
 /// The longest password that is taken from a file, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 4096;
@@ -70,8 +70,13 @@ fn ask(question: &Question) -> Result<SecretString, Refusal> {
         Question::Password {
             user,
             host,
+            asker,
             attempt,
-        } => hidden(&format!("{}Password of {user} on {host}", again(*attempt))),
+        } => hidden(&format!(
+            "{}Password of {user} on {}{host}",
+            again(*attempt),
+            what(*asker)
+        )),
         Question::Sudo {
             user,
             host,
@@ -83,22 +88,31 @@ fn ask(question: &Question) -> Result<SecretString, Refusal> {
         Question::Interactive {
             user,
             host,
+            asker,
             prompt,
             echo: Echo::Hidden,
             ..
-        } => hidden(&format!("{user} on {host}: {prompt}")),
+        } => hidden(&format!("{user} on {}{host}: {prompt}", what(*asker))),
         Question::Interactive {
             user,
             host,
+            asker,
             prompt,
             echo: Echo::Shown,
             ..
         } => Input::new()
-            .with_prompt(format!("{user} on {host}: {prompt}"))
+            .with_prompt(format!("{user} on {}{host}: {prompt}", what(*asker)))
             .allow_empty(true)
             .interact_text(),
     };
     typed.map(SecretString::from).map_err(|_| Refusal::Declined)
+}
+
+fn what(asker: Asker) -> &'static str {
+    match asker {
+        Asker::Host => "",
+        Asker::JumpHost => "the jump host ",
+    }
 }
 
 fn again(attempt: u32) -> &'static str {

@@ -333,12 +333,15 @@ async fn upload(
         Ok(First::Message(body)) => Ok((line, body)),
         Ok(First::Text(said)) => Err(noise(opening, said)),
         Err(error) if error.is_lost_on_the_way() => Err(error),
-        Err(_) => Err(Error::Install {
-            host: opening.host.clone(),
-            login: opening.login.to_owned(),
-            presence: opening.presence,
-            stderr: last_words(line).await,
-        }),
+        Err(_) => {
+            let stderr = last_words(line).await;
+            Err(expired(opening, &stderr).unwrap_or_else(|| Error::Install {
+                host: opening.host.clone(),
+                login: opening.login.to_owned(),
+                presence: opening.presence,
+                stderr,
+            }))
+        }
     }
 }
 
@@ -361,7 +364,7 @@ async fn why_no_word(error: Error, line: Line, opening: &Opening<'_>) -> Error {
         return error;
     };
     let stderr = last_words(line).await;
-    if let Some(unable) = unable(&host, &stderr) {
+    if let Some(unable) = unable(&host, &stderr).or_else(|| expired(opening, &stderr)) {
         return unable;
     }
     if opening.login == "root" {
@@ -387,6 +390,22 @@ pub(super) fn unable(host: &HostName, stderr: &[String]) -> Option<Error> {
         host: host.clone(),
         why: shown(after("push-host: ")?),
         help: shown(after("help: ")?),
+    })
+}
+
+/// Why an account that was let in may do nothing: its password is to be changed first, as providers have it
+/// with the one that they send by mail. The words are those of sshd, PAM and sudo.
+pub(super) fn expired(opening: &Opening<'_>, stderr: &[String]) -> Option<Error> {
+    const WORDS: [&str; 4] = [
+        "Password change required but no TTY available",
+        "You are required to change your password",
+        "Your password has expired",
+        "Account or password is expired",
+    ];
+    let is_said = |line: &String| WORDS.iter().any(|words| line.contains(words));
+    stderr.iter().any(is_said).then(|| Error::PasswordExpired {
+        host: opening.host.clone(),
+        login: opening.login.to_owned(),
     })
 }
 
@@ -500,6 +519,46 @@ mod tests {
             (LOOK.asked, 2),
         ] {
             assert_eq!(command.matches('\'').count(), 2 * quoted, "{command}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_password_that_has_expired_is_named_and_what_to_do_about_it() {
+        let host = "web1".parse().unwrap();
+        let opening = |login| Opening {
+            host: &host,
+            login,
+            programs: |_| None,
+            presence: Presence::AsFound,
+            permit: &|| Box::pin(async { Ok(()) }),
+            prompt: &crate::transport::NoPrompt,
+            tell: &|_| {},
+        };
+        for (login, said) in [
+            (
+                "root",
+                "WARNING: Your password has expired.\nPassword change required but no TTY available.\n",
+            ),
+            (
+                "admin",
+                "You are required to change your password immediately (administrator enforced).\n",
+            ),
+            (
+                "admin",
+                "sudo: Account or password is expired, reset your password and try again\n",
+            ),
+        ] {
+            let (session, far) = crate::transport::Session::pair("web1");
+            far.stderr.push(said.as_bytes());
+            far.end.tell(Ok(crate::transport::Status::Code(1)));
+            drop(far);
+            let (reader, writer) = halves(&host, session);
+            let mut line = Line { reader, writer };
+            let ended = line.reader.first("starting").await.map(|_| ()).unwrap_err();
+            let error = why_no_word(ended, line, &opening(login)).await;
+            assert!(matches!(error, Error::PasswordExpired { .. }), "{error:?}");
+            assert!(!error.is_lost(), "another connection ends the same way");
+            assert!(error.help().contains(&format!("ssh {login}@web1")));
         }
     }
 

@@ -94,6 +94,16 @@ pub enum Error {
         /// How many were tried.
         tries: u32,
     },
+    /// The account lets nobody do anything until its password is another one.
+    #[error(
+        "{host} lets {login} in and runs nothing: the password has expired, and a new one has to be set first"
+    )]
+    PasswordExpired {
+        /// The host.
+        host: HostName,
+        /// The account.
+        login: String,
+    },
     /// push-host is not there, and nobody asked to install it.
     #[error("push has not run on {host} yet: push-host, which answers there, is not installed")]
     NotInstalled {
@@ -221,6 +231,7 @@ impl Error {
             Self::Sudo { .. } => "push::conversation::sudo",
             Self::SudoAsks { .. } => "push::conversation::sudo_asks",
             Self::SudoRefused { .. } => "push::conversation::sudo_refused",
+            Self::PasswordExpired { .. } => "push::conversation::password_expired",
             Self::NotInstalled { .. } => "push::conversation::not_installed",
             Self::NoProgram { .. } => "push::conversation::no_program",
             Self::NotPermitted(_) => "push::conversation::not_permitted",
@@ -248,19 +259,18 @@ impl Error {
                  when no terminal is there"
             ),
             Self::Unable { help, .. } => help.clone(),
-            Self::Sudo { host, login, .. } => {
-                format!(
-                    "put this line into /etc/sudoers.d/push on {host}: {}",
-                    sudoers(login)
-                )
-            }
+            Self::Sudo { host, login, .. } => allowing(host, login),
             Self::SudoAsks { host, login } => format!(
-                "pass it with `--password-from FILE`, where `-` is stdin, or put this line into \
-                 /etc/sudoers.d/push on {host}: {}",
-                sudoers(login)
+                "pass it with `--password-from FILE`, where `-` is stdin, or {}",
+                allowing(host, login)
             ),
             Self::SudoRefused { host, login, .. } => {
                 format!("see that the password is right: `sudo -v` as {login} on {host}")
+            }
+            Self::PasswordExpired { host, login } => {
+                format!(
+                    "log in once with `ssh {login}@{host}`, set a new password, and run it again"
+                )
             }
             Self::NotInstalled { host } => {
                 format!(
@@ -329,6 +339,7 @@ impl Error {
             | Self::Sudo { .. }
             | Self::SudoAsks { .. }
             | Self::SudoRefused { .. }
+            | Self::PasswordExpired { .. }
             | Self::NotInstalled { .. }
             | Self::NoProgram { .. }
             | Self::NotPermitted(_)
@@ -366,6 +377,13 @@ impl Error {
 /// What lets an account run push-host and nothing else.
 fn sudoers(login: &str) -> String {
     format!("{login} ALL=(root) NOPASSWD: /usr/local/lib/push/push-host serve")
+}
+
+fn allowing(host: &HostName, login: &str) -> String {
+    format!(
+        "put this line into /etc/sudoers.d/push on {host}: {}",
+        sudoers(login)
+    )
 }
 
 fn brought(presence: Presence) -> &'static str {

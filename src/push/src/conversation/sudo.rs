@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{sleep, timeout};
 
 use super::Error;
-use super::call::{Line, Opening, last_words, unable};
+use super::call::{Line, Opening, expired, last_words, unable};
 use super::frames::First;
 use crate::transport::prompt::{Question, Refusal};
 use crate::transport::session::Tail;
@@ -110,7 +110,7 @@ async fn kept_out(line: Line, opening: &Opening<'_>, answered: u32) -> Error {
     {
         return refused(opening, answered);
     }
-    if let Some(unable) = unable(opening.host, &stderr) {
+    if let Some(unable) = unable(opening.host, &stderr).or_else(|| expired(opening, &stderr)) {
         return unable;
     }
     Error::Sudo {

@@ -198,12 +198,26 @@ async fn dial_either<'t>(
     route: Route,
 ) -> Result<(Box<dyn Connection>, &'t Target), transport::Error> {
     match (dial(access, target, route).await, returns) {
-        (Err(transport::Error::AuthRefused { .. }), Some(returns)) => {
-            let connection = dial(access, returns, route).await?;
-            Ok((connection, returns))
+        (Err(first @ transport::Error::AuthRefused { .. }), Some(returns)) => {
+            match dial(access, returns, route).await {
+                Ok(connection) => Ok((connection, returns)),
+                Err(second) => Err(worth_telling(first, second)),
+            }
         }
         (dialled, _) => Ok((dialled?, target)),
     }
+}
+
+/// Why neither way led in. Where the other login is refused as well, it may not be there yet, and nothing
+/// that is done about it helps: what the operator asked for is to be put right.
+fn worth_telling(first: transport::Error, second: transport::Error) -> transport::Error {
+    let is_refused = matches!(
+        second,
+        transport::Error::AuthRefused { .. }
+            | transport::Error::AuthCutOff { .. }
+            | transport::Error::PasswordNeeded { .. }
+    );
+    if is_refused { first } else { second }
 }
 
 async fn dial(
@@ -300,4 +314,34 @@ pub fn ms(began: Instant) -> u64 {
 /// A time in milliseconds, as the wire has it.
 pub fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(user: &str) -> transport::Error {
+        transport::Error::AuthRefused {
+            host: "web1".into(),
+            user: user.into(),
+            offered: vec![],
+            unusable: vec![],
+            allowed: "password".into(),
+        }
+    }
+
+    #[test]
+    fn where_neither_login_is_let_in_the_one_that_was_asked_for_is_told_of() {
+        let needed = transport::Error::PasswordNeeded {
+            host: "web1".into(),
+            user: "deploy".into(),
+        };
+        for second in [refused("deploy"), needed] {
+            let told = worth_telling(refused("root"), second).to_string();
+            assert!(told.contains("does not let root in"), "{told}");
+        }
+        let gone = transport::Error::lost("web1", "it is gone");
+        let told = worth_telling(refused("root"), gone).to_string();
+        assert!(told.contains("it is gone"), "{told}");
+    }
 }

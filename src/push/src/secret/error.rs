@@ -123,6 +123,8 @@ pub enum SecretError {
         host: String,
         /// The secret.
         secret: String,
+        /// The types of the keys that it has there.
+        types: Vec<String>,
     },
     /// The list of what is sealed to whom cannot be used.
     #[error("inventory/secrets/secrets.lock cannot be read: {why}")]
@@ -191,8 +193,13 @@ impl SecretError {
             Self::Recipient { .. } => {
                 "recipients are age1… keys, or SSH public keys of type ssh-ed25519 or ssh-rsa".to_owned()
             }
-            Self::Unpinned { host, .. } => format!(
+            Self::Unpinned { host, types, .. } if types.is_empty() => format!(
                 "pin its key: `push trust ENVIRONMENT {host}`"
+            ),
+            Self::Unpinned { host, types, .. } => format!(
+                "nothing can be sealed to {}: make `host_key` of {host} a list, and add to it the line that \
+                 `cat /etc/ssh/ssh_host_ed25519_key.pub` shows on its own console",
+                types.join(" or ")
             ),
             Self::Lock { .. } => {
                 "take it from the last commit where it was whole; after a merge, take either side and run `push secret rekey ENVIRONMENT`".to_owned()

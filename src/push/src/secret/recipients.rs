@@ -34,6 +34,11 @@ impl Recipients {
                 return Err(SecretError::Unpinned {
                     host: host.name.to_string(),
                     secret: secret.to_string(),
+                    types: host
+                        .host_keys
+                        .iter()
+                        .map(|key| key.algorithm().to_owned())
+                        .collect(),
                 });
             }
             for key in keys {

@@ -4,6 +4,7 @@
 //! only text that is safe to show. A new failure is a new variant with a code and a help text;
 //! there is no catch-all.
 
+use super::advice;
 use super::host_key::HostKey;
 use super::known_hosts::KnownKey;
 use std::fmt::Write;
@@ -120,6 +121,14 @@ pub enum Error {
         kind: String,
         /// What it has.
         theirs: String,
+    },
+    /// The host's key can be computed from what it shows.
+    #[error("{host} shows a host key that is not safe: an RSA key of {bits} bits")]
+    ShortHostKey {
+        /// The host.
+        host: String,
+        /// Its size.
+        bits: usize,
     },
     /// A known_hosts file is there and cannot be read.
     #[error("{file} cannot be read, so it is not known whether {host} is the right host: {reason}", file = file.display())]
@@ -317,6 +326,7 @@ impl Error {
             Self::Penalized { .. } => "push::transport::penalized",
             Self::Handshake { .. } => "push::transport::handshake",
             Self::WeakAlgorithms { .. } => "push::transport::weak_algorithms",
+            Self::ShortHostKey { .. } => "push::transport::short_host_key",
             Self::KnownHosts { .. } => "push::transport::known_hosts",
             Self::HostKeyUnknown { .. } => "push::transport::host_key_unknown",
             Self::HostKeyOtherType { .. } => "push::transport::host_key_other_type",
@@ -370,6 +380,7 @@ impl Error {
                 format!("check `address` and `port` of {host}; `ssh -v ssh://{at}` shows more")
             }
             Self::WeakAlgorithms { host, .. } => format!("upgrade sshd on {host} to OpenSSH 8.4 or later"),
+            Self::ShortHostKey { host, .. } => advice::short_host_key(host),
             Self::KnownHosts { file, .. } => {
                 format!("make it readable: `chmod u+r {}`", file.display())
             }
@@ -377,7 +388,7 @@ impl Error {
                 "{}. If {hop} is no host of the inventory, `ssh {hop}` asks about its key instead",
                 cause.help()
             ),
-            Self::Jump { cause, .. } => cause.help(),
+            Self::Jump { hop, cause, .. } => advice::at_jump_host(hop, cause),
             Self::ForwardRefused { hop, .. } => {
                 format!("check the address as seen from {hop}, and AllowTcpForwarding in its sshd_config")
             }
@@ -394,19 +405,22 @@ impl Error {
 
     fn help_with_host_key(&self) -> String {
         match self {
-            Self::HostKeyUnknown { host, key, .. } | Self::HostKeyOtherType { host, key, .. } => format!(
-                "run `push trust {host}`: it pins the key once you have compared its fingerprint with what \
+            Self::HostKeyUnknown { host, key, .. } | Self::HostKeyOtherType { host, key, .. } => {
+                format!(
+                    "run `push trust {host}`: it pins the key once you have compared its fingerprint with what \
                  `ssh-keygen -lf {}` says on the host's own console",
-                key_file(key)
-            ),
+                    key_file(key)
+                )
+            }
             Self::HostKeyChanged { host, key, .. } => format!(
                 "nothing was sent to it. If {host} was rebuilt, compare the new fingerprint with what \
                  `ssh-keygen -lf {}` says on its console, then run `push trust {host}`; if it was not rebuilt, \
                  somebody may be in between",
                 key_file(key)
             ),
-            _ => "the key was revoked because it is known to others; give the host a new one, then run `push trust`"
-                .into(),
+            Self::HostKeyRevoked { host, .. } => advice::revoked_host_key(host),
+            // Only errors about a host's key come here.
+            _ => self.to_string(),
         }
     }
 
@@ -423,10 +437,7 @@ impl Error {
 
     fn help_with_login(&self) -> String {
         match self {
-            Self::AuthRefused { user, host, .. } => format!(
-                "put one of these keys into ~{user}/.ssh/authorized_keys on {host}, or name the right one with \
-                 `identity` in the inventory"
-            ),
+            Self::AuthRefused { user, host, allowed, .. } => advice::refused((user, host), allowed),
             Self::AuthCutOff { .. } => "name the one right key with `identity` in the inventory (or IdentitiesOnly in \
                  ~/.ssh/config): servers hang up after a few wrong ones"
                 .into(),
@@ -450,6 +461,7 @@ impl Error {
             | Self::Penalized { .. }
             | Self::Handshake { .. }
             | Self::WeakAlgorithms { .. }
+            | Self::ShortHostKey { .. }
             | Self::HostKeyUnknown { .. }
             | Self::HostKeyOtherType { .. }
             | Self::HostKeyChanged { .. }

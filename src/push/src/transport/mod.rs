@@ -9,6 +9,7 @@
 //! host_key     a public key and why it is believed      target   where a host is, how to get in
 //! known_hosts  known_hosts files → verdict; pure         resolve  inventory + `ssh -G` → Target
 //! error        what can go wrong, what to do next        prompt   asking the operator
+//! advice       the same for a refused login, in full
 //! session      a running command as two byte queues      local    the same over a child process
 //! ssh          the dialer: TCP, jump hosts, keys, agent, channels
 //! openssh      Target → what the operator's own ssh needs to get there
@@ -21,6 +22,7 @@
 //!
 //! To add another way to reach a host, implement [`Dialer`] and carry a [`session::FarEnd`].
 
+mod advice;
 pub mod error;
 pub mod host_key;
 pub mod known_hosts;

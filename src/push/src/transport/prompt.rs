@@ -31,6 +31,8 @@ pub enum Question {
         user: String,
         /// The host.
         host: String,
+        /// What the host is.
+        asker: Asker,
         /// 1 for the first time that this host asks.
         attempt: u32,
     },
@@ -49,6 +51,8 @@ pub enum Question {
         user: String,
         /// The host.
         host: String,
+        /// What the host is.
+        asker: Asker,
         /// What the server asks, safe to show.
         prompt: String,
         /// Whether typing may be shown.
@@ -76,6 +80,28 @@ impl Question {
             Self::Passphrase { .. } | Self::Interactive { .. } => None,
         }
     }
+
+    /// The jump host that asks; `None` where it is a host of the fleet, or nobody but the laptop.
+    fn jump_host(&self) -> Option<&str> {
+        match self {
+            Self::Password { host, asker, .. } | Self::Interactive { host, asker, .. } => {
+                match asker {
+                    Asker::JumpHost => Some(host),
+                    Asker::Host => None,
+                }
+            }
+            Self::Passphrase { .. } | Self::Sudo { .. } => None,
+        }
+    }
+}
+
+/// What a host that asks is to the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// One of its hosts: they share the passwords of their accounts.
+    Host,
+    /// One on the way to them, which has passwords of its own and is given no other.
+    JumpHost,
 }
 
 /// Whether PAM asks for the password that the account has. One that it wants instead ("New
@@ -104,12 +130,16 @@ pub enum Refusal {
 }
 
 /// Asks for the password of an account once, however many hosts want it: the first answer is given
-/// to all of them. A host that refuses it is the reason to ask once more, again for all.
+/// to all of them. A host that refuses it is the reason to ask once more, again for all. A jump host is
+/// asked about apart, whatever its account is called, and once as well.
 pub struct OnceAFleet<P> {
     asking: P,
     given: Option<SecretString>,
-    answers: tokio::sync::Mutex<HashMap<String, (u32, SecretString)>>,
+    answers: tokio::sync::Mutex<HashMap<Account, (u32, SecretString)>>,
 }
+
+/// An account on all hosts of the fleet, or on the jump host that is named.
+type Account = (String, Option<String>);
 
 impl<P: Prompt> OnceAFleet<P> {
     /// Asks by way of `asking`; `given` is the password that was brought along, in place of any question.
@@ -126,7 +156,8 @@ impl<P: Prompt> OnceAFleet<P> {
         question: &Question,
         (user, attempt): (&str, u32),
     ) -> Result<SecretString, Refusal> {
-        if let Some(given) = &self.given {
+        let jump_host = question.jump_host();
+        if let (Some(given), None) = (&self.given, jump_host) {
             return if attempt == 1 {
                 Ok(given.clone())
             } else {
@@ -135,11 +166,12 @@ impl<P: Prompt> OnceAFleet<P> {
         }
         // Held while the operator types, so that the others wait for the same answer.
         let mut answers = self.answers.lock().await;
-        match answers.get(user) {
+        let account = (user.to_owned(), jump_host.map(str::to_owned));
+        match answers.get(&account) {
             Some((asked, answer)) if *asked >= attempt => Ok(answer.clone()),
             Some(_) | None => {
                 let answer = self.asking.ask(question).await?;
-                answers.insert(user.to_owned(), (attempt, answer.clone()));
+                answers.insert(account, (attempt, answer.clone()));
                 Ok(answer)
             }
         }
@@ -192,6 +224,16 @@ mod tests {
         Question::Password {
             user: "root".into(),
             host: host.into(),
+            asker: Asker::Host,
+            attempt,
+        }
+    }
+
+    fn at_jump_host(host: &str, attempt: u32) -> Question {
+        Question::Password {
+            user: "root".into(),
+            host: host.into(),
+            asker: Asker::JumpHost,
             attempt,
         }
     }
@@ -200,6 +242,7 @@ mod tests {
         Question::Interactive {
             user: "root".into(),
             host: "web1".into(),
+            asker: Asker::Host,
             prompt: prompt.into(),
             echo,
             attempt: 1,
@@ -255,5 +298,34 @@ mod tests {
         assert_eq!(answer(&prompt, login("web2", 1)).await, "brought");
         let again = prompt.ask(&login("web1", 2)).await;
         assert!(matches!(again, Err(Refusal::Declined)));
+    }
+
+    #[tokio::test]
+    async fn a_jump_host_is_never_given_the_fleets_password_and_has_one_of_its_own() {
+        let brought = Some("brought".to_owned().into());
+        let prompt = OnceAFleet::new(Person::default(), brought);
+        assert_eq!(
+            answer(&prompt, at_jump_host("bastion", 1)).await,
+            "answer 1"
+        );
+        assert_eq!(answer(&prompt, login("web1", 1)).await, "brought");
+        let nobody = OnceAFleet::new(NoPrompt, Some("brought".to_owned().into()));
+        let refused = nobody.ask(&at_jump_host("bastion", 1)).await;
+        assert!(matches!(refused, Err(Refusal::NoTerminal)));
+
+        let prompt = OnceAFleet::new(Person::default(), None);
+        for (question, said) in [
+            (login("web1", 1), "answer 1"),
+            (at_jump_host("bastion", 1), "answer 2"),
+            (at_jump_host("other", 1), "answer 3"),
+            (at_jump_host("bastion", 1), "answer 2"),
+            (login("bastion", 1), "answer 1"),
+        ] {
+            assert_eq!(
+                answer(&prompt, question.clone()).await,
+                said,
+                "{question:?}"
+            );
+        }
     }
 }

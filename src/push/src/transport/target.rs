@@ -35,6 +35,8 @@ pub struct Target {
     pub offer: Offer,
     /// The agent's socket.
     pub agent: Option<PathBuf>,
+    /// Who is asked for a password that the login wants.
+    pub asking: Asking,
     /// The hosts on the way, in order. Their own `jumps` are empty.
     pub jumps: Vec<Target>,
     /// `ProxyCommand`, tokens expanded; used when there are no jumps.
@@ -70,6 +72,17 @@ pub enum Offer {
     OnlyIdentities,
 }
 
+/// Who is asked for a password or a code that the login wants; passphrases of keys are another matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// The operator, once for all hosts, unless the password was brought along.
+    Fleet,
+    /// The operator, for this one alone: a jump host is never given what is meant for the fleet.
+    Apart,
+    /// Nobody: the account comes in by key.
+    Nobody,
+}
+
 impl Target {
     /// A target with nothing but an address: no agent, no identities, no known_hosts files.
     pub fn at(host: &str, address: &str, port: u16) -> Self {
@@ -85,6 +98,7 @@ impl Target {
             certificates: Vec::new(),
             offer: Offer::Everything,
             agent: None,
+            asking: Asking::Fleet,
             jumps: Vec::new(),
             proxy_command: None,
             connect_timeout: CONNECT_TIMEOUT,

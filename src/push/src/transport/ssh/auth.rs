@@ -10,8 +10,8 @@ use super::gate::{Gate, Seen};
 use super::identities::{Candidate, Hand, Identities, PERSON_MAX, SignError, Signer};
 use super::keyring::{Keyring, Unusable};
 use crate::transport::error::Error;
-use crate::transport::prompt::{Echo, Prompt, Question, Refusal};
-use crate::transport::target::Target;
+use crate::transport::prompt::{Asker, Echo, Prompt, Question, Refusal};
+use crate::transport::target::{Asking, Target};
 use crate::visible;
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{Algorithm, HashAlg, PublicKey};
@@ -99,7 +99,8 @@ impl Login<'_> {
             unusable,
             ..Progress::default()
         };
-        let mut candidates: VecDeque<Candidate> = candidates.into_iter().take(OFFERS_MAX).collect();
+        let mut candidates = VecDeque::from(candidates);
+        progress.unusable.extend(kept_back(&mut candidates));
         // A factor that was taken may make others welcome that were not before.
         for _ in 0..FACTORS_MAX {
             let taken = progress.factors;
@@ -158,6 +159,9 @@ impl Login<'_> {
 
     /// Gives what a person knows. Returns when a factor was taken, too.
     async fn person(&mut self, progress: &mut Progress) -> Result<bool, Error> {
+        if self.target.asking == Asking::Nobody {
+            return Ok(false);
+        }
         let taken = progress.factors;
         let mut has_questions = true;
         let mut attempt = 1;
@@ -288,6 +292,7 @@ impl Login<'_> {
         let question = Question::Password {
             user: self.target.user.clone(),
             host: self.target.host.clone(),
+            asker: self.asker(),
             attempt,
         };
         let Some(password) = self.ask(&question, progress).await else {
@@ -352,6 +357,7 @@ impl Login<'_> {
                 let question = Question::Interactive {
                     user: self.target.user.clone(),
                     host: self.target.host.clone(),
+                    asker: self.asker(),
                     prompt: visible::escape(prompt.prompt.trim().as_bytes(), QUESTION_BYTES_MAX),
                     echo: if prompt.echo {
                         Echo::Shown
@@ -378,6 +384,13 @@ impl Login<'_> {
                 .map_err(|error| self.broken(&error, progress))?;
         }
         Err(self.refused(progress))
+    }
+
+    fn asker(&self) -> Asker {
+        match self.target.asking {
+            Asking::Fleet | Asking::Nobody => Asker::Host,
+            Asking::Apart => Asker::JumpHost,
+        }
     }
 
     async fn ask(
@@ -438,6 +451,18 @@ impl Login<'_> {
         tracing::debug!(host = self.target.host, %error, "the login was interrupted");
         self.cut_off(progress)
     }
+}
+
+/// Takes away what is too much to offer, and names it as that.
+fn kept_back(candidates: &mut VecDeque<Candidate>) -> Option<String> {
+    let surplus = candidates.split_off(candidates.len().min(OFFERS_MAX));
+    let labels: Vec<String> = surplus.into_iter().map(|key| key.label).collect();
+    (!labels.is_empty()).then(|| {
+        format!(
+            "{} (not offered: {OFFERS_MAX} keys are the most)",
+            labels.join(", ")
+        )
+    })
 }
 
 /// One step that waits for the server.

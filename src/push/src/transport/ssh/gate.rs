@@ -112,11 +112,8 @@ impl Judge {
             Offered::Certificate(certificate) => certificate.key.clone(),
         };
         if let Some(bits) = key.rsa_bits().filter(|bits| *bits < RSA_BITS_MIN) {
-            return Err(Error::WeakAlgorithms {
-                host: self.host.clone(),
-                kind: "host key".into(),
-                theirs: format!("an RSA key of {bits} bits"),
-            });
+            let host = self.host.clone();
+            return Err(Error::ShortHostKey { host, bits });
         }
         if !self.pinned.is_empty() {
             return self.judge_pinned(key, &offered);

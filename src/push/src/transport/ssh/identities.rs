@@ -14,7 +14,8 @@ use russh::keys::{Certificate, HashAlg, PublicKey};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a person may take to answer; sshd's LoginGraceTime ends everything at 120 s.
+/// How long a person may take to answer; sshd's LoginGraceTime ends everything at 120 s, and so does the one
+/// that `templates/bootstrap/sshd` sets.
 pub(super) const PERSON_MAX: Duration = Duration::from_secs(110);
 
 /// An identity that can be offered.
@@ -295,4 +296,19 @@ fn with_signature(
     data.extend(length.to_be_bytes());
     data.extend(blob);
     Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_push_has_made_waits_for_as_long_as_a_person_may_take() {
+        let sshd = include_str!("../../../../../templates/bootstrap/sshd");
+        let line = sshd
+            .lines()
+            .find_map(|line| line.strip_prefix("LoginGraceTime "));
+        let grace: u64 = line.unwrap().parse().unwrap();
+        assert!(Duration::from_secs(grace) > PERSON_MAX, "{grace} s");
+    }
 }

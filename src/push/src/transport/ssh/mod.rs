@@ -28,7 +28,7 @@ mod wire;
 use super::error::Error;
 use super::host_key::{HostKey, VerifiedBy};
 use super::prompt::Prompt;
-use super::target::Target;
+use super::target::{Asking, Target};
 use super::{Connection, Dialer, Pending, Route};
 use keyring::Keyring;
 use link::Link;
@@ -107,9 +107,13 @@ impl SshDialer {
         let mut way = String::new();
         for hop in &target.jumps {
             way = format!("{way}{}@{} ", hop.user, hop.place());
+            let apart = Target {
+                asking: Asking::Apart,
+                ..hop.clone()
+            };
             let link = match route {
-                Route::Shared => self.shared(&way, hop, via).await,
-                Route::Fresh => self.connect_via(hop, via).await.map(Arc::new),
+                Route::Shared => self.shared(&way, &apart, via).await,
+                Route::Fresh => self.connect_via(&apart, via).await.map(Arc::new),
             };
             via = Some(link.map_err(|cause| Error::Jump {
                 host: target.host.clone(),

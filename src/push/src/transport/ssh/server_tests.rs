@@ -1,7 +1,7 @@
 //! Against a server made of the library's own parts: what a real sshd cannot be brought to do.
 
 use super::*;
-use crate::transport::prompt::{Echo, NoPrompt, Question, Refusal};
+use crate::transport::prompt::{Asker, Echo, NoPrompt, Question, Refusal};
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::server::{self, Auth, Response};
@@ -127,6 +127,7 @@ async fn a_second_factor_is_asked_for_and_empty_rounds_are_answered() {
     let question = |prompt: &str, echo| Question::Interactive {
         user: "me".into(),
         host: "web1".into(),
+        asker: Asker::Host,
         prompt: prompt.into(),
         echo,
         attempt: 1,
