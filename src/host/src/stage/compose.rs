@@ -134,8 +134,9 @@ fn sound(slice: &Slice) -> Result<(), String> {
 /// A file inside another one, or at the place of a unit, could not be both.
 fn nested(manifest: &Manifest) -> Result<(), String> {
     let files = manifest.files();
+    let paths = files.keys().map(|path| path.as_str()).collect();
     for path in files.keys() {
-        if let Some(other) = ground::inside_of(path, files.keys().copied()) {
+        if let Some(other) = ground::inside_of(path, &paths) {
             return Err(format!("{path} is inside of {other}, which is a file"));
         }
         let unit = path.as_str().strip_prefix("/etc/systemd/system/");

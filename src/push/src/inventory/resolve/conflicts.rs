@@ -22,9 +22,9 @@ pub(super) fn check(fleet: &Fleet, root: &At<'_>, problems: &mut Problems) {
             claims.app(fleet, app, &at);
         }
         claims.nginx(fleet, root);
+        claims.nested(fleet, root);
         for path in fleet.files_on(&host.name) {
             let at = root.key("files").key(path.as_str());
-            claims.beside(fleet, path, &at);
             let unit = path.as_str().strip_prefix("/etc/systemd/system/");
             let what = match unit.filter(|unit| !unit.contains('/')) {
                 Some(unit) => format!("the unit {unit}"),
@@ -128,19 +128,20 @@ impl Claims<'_> {
     }
 
     /// What is a file is no folder of others.
-    fn beside(&mut self, fleet: &Fleet, path: &HostPath, at: &At<'_>) {
-        let drop_ins = fleet
-            .apps_on(&self.host.name)
-            .flat_map(|app| &app.services)
-            .flat_map(Service::drop_in_paths)
-            .collect::<BTreeSet<HostPath>>();
-        let below = drop_ins.iter().filter_map(|other| {
-            let outer = ground::inside_of(other, [path])?;
-            Some((other, outer))
-        });
-        let others = fleet.files_on(&self.host.name).chain(&drop_ins);
-        let above = ground::inside_of(path, others).map(|outer| (path, outer));
-        for (inner, outer) in below.chain(above) {
+    fn nested(&mut self, fleet: &Fleet, root: &At<'_>) {
+        let services = fleet.apps_on(&self.host.name).flat_map(|app| &app.services);
+        let drop_ins: BTreeSet<HostPath> = services.flat_map(Service::drop_in_paths).collect();
+        let all = || fleet.files_on(&self.host.name).chain(&drop_ins);
+        let files: BTreeSet<&str> = all().map(HostPath::as_str).collect();
+        let inside = all().filter_map(|inner| Some((inner, ground::inside_of(inner, &files)?)));
+        for (inner, outer) in inside {
+            // One drop-in is never inside of another.
+            let written = if drop_ins.contains(inner) {
+                outer
+            } else {
+                inner.as_str()
+            };
+            let at = root.key("files").key(written);
             let message = format!(
                 "{inner} is inside of {outer}, which is a file, on the host {}",
                 self.host.name

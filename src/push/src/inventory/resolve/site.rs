@@ -85,21 +85,16 @@ impl<'a> Resolver<'a> {
             return Vec::new();
         }
         let listens = self.listens(at, raw.https.as_ref(), &[Listen::Port(443)]);
-        if raw
-            .https
-            .as_ref()
-            .is_some_and(|it| it.as_slice().is_empty())
-        {
+        if is_nowhere(raw.https.as_ref()) && raw.template.is_none() {
             let help = "leave `https` out for port 443, or leave `tls` out";
             self.problem_with_help(at, ("a certificate is for listening with TLS", help));
         }
         listens
     }
 
-    /// nginx listens on port 80 for a server that listens nowhere.
+    /// nginx listens on port 80 for a server that listens nowhere. An own template has its own places.
     fn http_listens(&mut self, at: &At<'a>, raw: &raw::Site) -> Vec<Listen> {
-        let nowhere = |raw: Option<&raw::Listens>| raw.is_some_and(|it| it.as_slice().is_empty());
-        if nowhere(raw.http.as_ref()) && raw.tls.is_none() {
+        if is_nowhere(raw.http.as_ref()) && raw.tls.is_none() && raw.template.is_none() {
             let help = "leave `http` out for port 80, or leave out the site";
             self.problem_with_help(at, ("a site that listens nowhere serves nobody", help));
         }
@@ -178,8 +173,8 @@ impl<'a> Resolver<'a> {
                 basic_auth: None,
             });
         }
-        let root = locations.iter().map(|location| &location.serve);
-        self.guarded(at, (root.last(), raw.basic_auth.as_ref()));
+        let root = locations.first().map(|location| &location.serve);
+        self.guarded(at, (root, raw.basic_auth.as_ref()));
         let listed = at.key("locations");
         for (i, asked) in raw
             .locations
@@ -413,6 +408,10 @@ impl<'a> Resolver<'a> {
 /// What has expressions is looked at once they are filled in.
 fn is_literal(text: &str) -> bool {
     Template::parse(text).is_ok_and(|template| template.is_literal())
+}
+
+fn is_nowhere(raw: Option<&raw::Listens>) -> bool {
+    raw.is_some_and(|listens| listens.as_slice().is_empty())
 }
 
 fn is_served(raw: &raw::Serve) -> bool {
