@@ -10,6 +10,7 @@
 //! | [`tree`] | the listing of a release: files, directories, links |
 //! | [`certificate`] | certificates that a host is given by an authority |
 //! | [`firewall`] | rules, and the one nftables file that a host's rules make |
+//! | [`ground`] | which places of a host a project may declare |
 //! | [`groundwork`] | what is there before a switch and stays: packages, logins, names |
 //! | [`health`] | what makes a release healthy |
 //! | [`manifest`] | what one generation declares, slice by slice |
@@ -32,6 +33,7 @@ pub mod encode;
 pub mod facts;
 pub mod firewall;
 pub mod frame;
+pub mod ground;
 pub mod groundwork;
 pub mod health;
 pub mod journal;

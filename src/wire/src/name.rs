@@ -60,6 +60,9 @@ const LOWER: &str = "use a-z, 0-9 and '-', starting with a letter, not ending in
 const FILE: &str = "use letters, digits, '.', '_' and '-', starting with a letter or a digit";
 const UNIT: &str = "use letters, digits and ':_.@-', ending in .service, .socket, .timer, .target, .path or .mount";
 
+/// How the names of push's own units start.
+const PUSH_PREFIX: &str = "push-";
+
 /// Names that belong to the system's own users, units or folders.
 const RESERVED: &[&str] = &[
     "adm",
@@ -277,6 +280,14 @@ impl From<&AppName> for UserName {
     }
 }
 
+impl AppName {
+    /// Whether its units would be called like push's own. A host may hold such an app of an earlier
+    /// push, so that it is a name, but none to declare.
+    pub fn is_pushs(&self) -> bool {
+        self.0.starts_with(PUSH_PREFIX)
+    }
+}
+
 impl UnitName {
     /// The service of an app.
     pub fn service(app: &AppName) -> Self {
@@ -299,7 +310,7 @@ impl UnitName {
     /// file that it reads, but never declares it.
     pub fn is_the_systems(&self) -> bool {
         let stem = self.stem().split('@').next().unwrap_or_default();
-        RESERVED.contains(&stem) || stem.starts_with("systemd-")
+        RESERVED.contains(&stem) || stem.starts_with("systemd-") || stem.starts_with(PUSH_PREFIX)
     }
 
     /// Whether this is a template that only instances of can run (`name@.service`).
@@ -387,6 +398,9 @@ mod tests {
     fn a_unit_name_has_a_type_and_the_systems_own_are_known() {
         assert!("ssh.service".parse::<UnitName>().unwrap().is_the_systems());
         assert!(!"api.service".parse::<UnitName>().unwrap().is_the_systems());
+        for own in ["push-recover.service", "push-x@.service"] {
+            assert!(own.parse::<UnitName>().unwrap().is_the_systems(), "{own}");
+        }
         for hostile in [
             "api",
             ".service",

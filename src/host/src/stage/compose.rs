@@ -4,37 +4,14 @@
 //! laptop has refused already; a host does not rely on that.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
+use push_wire::ground;
 use push_wire::manifest::{FORMAT, Manifest, Placed, Provenance, Slice};
 use push_wire::message::Refusal;
 use push_wire::name::{GenerationId, ProjectName, UnitName};
-use push_wire::path::HostPath;
 
 /// The permission bits that a file may have: no set-id, no sticky.
 const MODE_MAX: u32 = 0o777;
-
-/// Folders whose content is push's own or the kernel's: no declared file may stand in them.
-const NOT_FOR_FILES: &[&str] = &[
-    "/dev",
-    "/etc/push",
-    "/proc",
-    "/run",
-    "/sys",
-    "/usr/local/lib/push",
-    "/var/lib/push",
-];
-
-/// Single paths that are push's own, or that no link may ever replace.
-const NOT_A_FILE: &[&str] = &[
-    "/etc/nginx/conf.d/push.conf",
-    "/etc/systemd/system/push-recover.service",
-    "/etc/systemd/system/push-transaction.service",
-    "/etc/passwd",
-    "/etc/group",
-    "/etc/shadow",
-    "/etc/gshadow",
-];
 
 /// A slice as it arrives, whoever thought of it.
 #[derive(Debug, Clone)]
@@ -116,7 +93,7 @@ pub fn is_same(one: &Manifest, other: &Manifest) -> bool {
 fn sound(slice: &Slice) -> Result<(), String> {
     let known = |app| slice.apps.contains_key(app);
     for (name, unit) in &slice.units {
-        if name.is_the_systems() || name.stem().starts_with("push-") {
+        if name.is_the_systems() {
             return Err(format!("the unit {name} is not a project's to declare"));
         }
         if !known(&unit.app) {
@@ -134,13 +111,7 @@ fn sound(slice: &Slice) -> Result<(), String> {
         }
     }
     for (name, app) in &slice.apps {
-        let inside = app.shared.iter().find(|path| {
-            app.shared
-                .iter()
-                .any(|other| other != *path && path.as_path().starts_with(other.as_path()))
-        });
-        if let Some(inside) = inside {
-            // Its user may replace anything below a shared folder, so root must not walk through one.
+        if let Some(inside) = ground::nested(&app.shared) {
             return Err(format!(
                 "the shared folder {inside} of {name} is inside another one"
             ));
@@ -153,31 +124,19 @@ fn sound(slice: &Slice) -> Result<(), String> {
                 file.mode
             ));
         }
-        if !is_for_files(path) {
+        if ground::taken(path).is_some() {
             return Err(format!("{path} is not a project's to declare"));
         }
     }
     Ok(())
 }
 
-fn is_for_files(path: &HostPath) -> bool {
-    let is_release = path.as_path().starts_with("/srv");
-    !is_release
-        && !NOT_A_FILE.contains(&path.as_str())
-        && !NOT_FOR_FILES
-            .iter()
-            .any(|folder| path.as_path().starts_with(folder))
-}
-
 /// A file inside another one, or at the place of a unit, could not be both.
 fn nested(manifest: &Manifest) -> Result<(), String> {
     let files = manifest.files();
+    let paths = files.keys().map(|path| path.as_str()).collect();
     for path in files.keys() {
-        let above = path.as_path().ancestors().skip(1);
-        if let Some(other) = above
-            .filter_map(Path::to_str)
-            .find(|above| files.keys().any(|other| other.as_str() == *above))
-        {
+        if let Some(other) = ground::inside_of(path, &paths) {
             return Err(format!("{path} is inside of {other}, which is a file"));
         }
         let unit = path.as_str().strip_prefix("/etc/systemd/system/");

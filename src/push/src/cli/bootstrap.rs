@@ -12,8 +12,9 @@ use super::environment::Environment;
 use super::gate::{self, Shown};
 use super::introduction::{Introduction, Record};
 use super::plan::Pending;
-use super::{Stop, deploy, plan, reach, runtime};
+use super::{Stop, deploy, plan, reach, runtime, shipment};
 use crate::conversation::Presence;
+use crate::desired::{self, MemberInput};
 use crate::event::{ExitCode, Verb};
 use crate::inventory::{self, Login};
 use crate::name::{HostName, LoginName, ProjectName};
@@ -235,6 +236,18 @@ pub fn intent(environment: &Environment) -> Result<Intent, Stop> {
         .map_err(|error| Stop::usage(Complaint::of(&error).help(error.help())))?;
     let verbatim = release::verbatim(fleet, root)
         .map_err(|error| Stop::usage(Complaint::of(&error).help(error.help())))?;
+    let selected = environment.hosts.intersection(&bootstrap.on);
+    for host in selected.filter_map(|name| fleet.hosts.get(name)) {
+        let input = MemberInput {
+            fleet,
+            bootstrap: &bootstrap,
+            host,
+            engine: &engine,
+            verbatim: &verbatim,
+        };
+        desired::member(&input)
+            .map_err(|error| shipment::unfit(&error, fleet, "bootstrap --dry-run"))?;
+    }
     let checkout = Checkout::of(root);
     let now = Timestamp::now();
     let provenance = release::provenance(&fleet.environment, root, checkout.as_ref(), now);

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::Stop;
 use super::environment::Environment;
 use super::vault::SealedFiles;
+use crate::desired::{self, DesiredError, Trial};
 use crate::event::ExitCode;
-use crate::inventory::App;
+use crate::inventory::{App, Fleet};
 use crate::release::{self, Checkout, Packs, Payload, ReleaseError};
 use crate::report::{Complaint, Report, Verbosity};
 use crate::rollout::Deploy;
@@ -21,6 +22,7 @@ pub fn prepare(environment: &Environment, report: &Report) -> Result<Deploy, Sto
     let root = environment.project.root();
     let engine = Engine::open(&root.join("templates"))
         .map_err(|error| Stop::usage(Complaint::of(&error).help(error.help())))?;
+    fits(environment, &engine)?;
     let mut payloads = BTreeMap::new();
     for app in wanted(environment) {
         payloads.insert(
@@ -29,6 +31,7 @@ pub fn prepare(environment: &Environment, report: &Report) -> Result<Deploy, Sto
         );
     }
     let fleet = environment.fleet.clone();
+    // A build may have changed them.
     let verbatim = release::verbatim(&fleet, root).map_err(|error| unready(&error))?;
     let checkout = Checkout::of(root);
     let now = Timestamp::now();
@@ -62,6 +65,37 @@ pub fn with(shipment: Deploy, payload: Payload) -> Deploy {
         payloads,
         ..shipment
     }
+}
+
+/// Whether every text of every selected host can be made: a mistake in a template or a value is told
+/// before anything is built and anybody is called.
+fn fits(environment: &Environment, engine: &Engine) -> Result<(), Stop> {
+    let fleet = &environment.fleet;
+    let verbatim = release::verbatim(fleet, environment.project.root());
+    let verbatim = verbatim.map_err(|error| unready(&error))?;
+    let selected = environment.hosts.iter();
+    for host in selected.filter_map(|name| fleet.hosts.get(name)) {
+        let trial = Trial {
+            fleet,
+            host,
+            engine,
+            verbatim: &verbatim,
+        };
+        desired::trial(&trial).map_err(|error| unfit(&error, fleet, "plan"))?;
+    }
+    Ok(())
+}
+
+/// A text that cannot be made is a mistake in the project's files. `command` shows what comes of them.
+pub fn unfit(error: &DesiredError, fleet: &Fleet, command: &str) -> Stop {
+    let name = &fleet.environment;
+    let next = format!("then run `push {command} {name}` again");
+    let help = match error {
+        DesiredError::Template { .. } => format!("{}; {next}", error.help()),
+        DesiredError::Value { .. } => format!("correct it in inventory/{name}.toml, {next}"),
+        DesiredError::Secret { .. } | DesiredError::NoRecipient { .. } => error.help(),
+    };
+    Stop::usage(Complaint::of(error).help(help))
 }
 
 /// The apps that some selected host carries.
@@ -104,6 +138,7 @@ fn unready(error: &ReleaseError) -> Stop {
         | ReleaseError::Scratch { .. }
         | ReleaseError::Unknown { .. } => ExitCode::NotStarted,
         ReleaseError::Missing { .. }
+        | ReleaseError::NoFile { .. }
         | ReleaseError::Empty { .. }
         | ReleaseError::Kind { .. }
         | ReleaseError::LinkOut { .. }

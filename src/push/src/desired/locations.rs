@@ -98,7 +98,8 @@ fn block(
         location.serve,
         Serve::Redirect { .. } | Serve::Return { .. }
     );
-    if answers && location.basic_auth.is_some() {
+    let secret = location.basic_auth.as_ref().or(site.basic_auth.as_ref());
+    if answers && secret.is_some() {
         return Err(part.refused(format!(
             "nginx gives the fixed answer of {path} before it asks for a password"
         )));
@@ -106,7 +107,6 @@ fn block(
     let word = part.word(path)?;
     let mut headers = site.headers.clone();
     headers.extend(location.headers.clone());
-    let secret = location.basic_auth.as_ref().or(site.basic_auth.as_ref());
     let mut block = Block {
         matching: match spot {
             Spot::Exact | Spot::Itself => format!("= {word}"),

@@ -14,6 +14,7 @@ mod making;
 mod member;
 mod secrets;
 mod sites;
+mod trial;
 mod units;
 mod vault;
 
@@ -37,9 +38,10 @@ use push_wire::tree::Tree;
 pub use error::DesiredError;
 use making::Making;
 pub use member::{MemberInput, groundwork_of, member};
+pub use trial::{Trial, trial};
 pub use vault::{Door, Opened, Vault, VaultError};
 
-use crate::inventory::{Fleet, Host};
+use crate::inventory::{App, Fleet, Host};
 use crate::name::{AppName, HostName, ProjectName, ReleaseId};
 use crate::release::Payload;
 use crate::template::Engine;
@@ -149,16 +151,7 @@ pub fn desired(input: &Input<'_>) -> Result<Desired, DesiredError> {
     let mut trees = BTreeMap::new();
     let mut needs = BTreeMap::new();
     for app in input.fleet.apps_on(&input.host.name) {
-        let what = format!("the release of {}", app.name);
-        let payload = input
-            .payloads
-            .get(&app.name)
-            .ok_or_else(|| making.value_error(&what, "it was not read"))?;
-        let on_host = apps::on_host(&making, app, payload)?;
-        let secrets = secrets::deliveries(&making, &on_host)?;
-        apps::declare(&mut making, &on_host, payload)?;
-        units::declare(&mut making, &on_host, &secrets)?;
-        sites::declare(&mut making, &on_host, &secrets)?;
+        let (payload, secrets) = self::app(&mut making, app)?;
         secrets::declare(&mut making, app, &secrets)?;
         trees.insert(payload.digest, Arc::clone(&payload.tree));
         needs.insert(app.name.clone(), payload.needs.clone());
@@ -173,4 +166,23 @@ pub fn desired(input: &Input<'_>) -> Result<Desired, DesiredError> {
         needs,
         directives: making.directives,
     })
+}
+
+/// Everything of an app but its secrets, which are to be delivered then.
+fn app<'a>(
+    making: &mut Making<'a>,
+    app: &App,
+) -> Result<(&'a Payload, secrets::Deliveries), DesiredError> {
+    let what = format!("the release of {}", app.name);
+    let payload: &'a Payload = making
+        .input
+        .payloads
+        .get(&app.name)
+        .ok_or_else(|| making.value_error(&what, "it was not read"))?;
+    let on_host = apps::on_host(making, app, payload)?;
+    let secrets = secrets::deliveries(making, &on_host)?;
+    apps::declare(making, &on_host, payload)?;
+    units::declare(making, &on_host, &secrets)?;
+    sites::declare(making, &on_host, &secrets)?;
+    Ok((payload, secrets))
 }

@@ -12,12 +12,11 @@ use zeroize::Zeroizing;
 
 use super::making::{Making, OnHost};
 use super::{DesiredError, Door, Opened, VaultError};
-use crate::inventory::{App, HostKey, Pem, Probe, SecretForm, Tls};
+use crate::inventory::{
+    App, HostKey, Pem, Probe, SECRET_VARIABLES as ENVIRONMENT, SecretForm, Tls,
+};
 use crate::name::{FileName, UserName, VariableName};
 use crate::template::{Fragment, TemplateName};
-
-/// The file that holds the variables of an app's services.
-pub(super) const ENVIRONMENT: &str = "environment";
 
 /// What nginx reads is kept apart from what the app's user reads.
 const NGINX_PREFIX: &str = "nginx.";

@@ -12,11 +12,11 @@ use push_wire::manifest::{File, OnChange, OnRelease, Runs, Unit};
 use serde::Serialize;
 
 use super::making::{Making, OnHost};
-use super::secrets::{Deliveries, ENVIRONMENT};
+use super::secrets::Deliveries;
 use super::{DesiredError, hardening};
 use crate::inventory::{
-    Calendar, ListenStream, Persistence, Reload, SecretForm, Service, ServiceKind, Socket, Start,
-    Timer, Word,
+    Calendar, ListenStream, Persistence, Reload, SECRET_VARIABLES as ENVIRONMENT, SecretForm,
+    Service, ServiceKind, Socket, Start, Timer, Word,
 };
 use crate::name::{UnitName, UserName};
 use crate::template::{Scope, Templated};

@@ -7,6 +7,9 @@ use super::{EnvValue, Health, Service, Site};
 use crate::name::{AppName, FileName, HostName, TreePath, UnitName, UserName, VariableName};
 use crate::template::{TemplateName, Templated};
 
+/// The file that holds the secret variables of an app's services.
+pub const SECRET_VARIABLES: &str = "environment";
+
 /// Something that runs on hosts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct App {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::{
     App, Bootstrap, Files, Firewall, HostAddress, HostKey, ListenStream, Readers, Selector,
-    SelectorError,
+    SelectorError, Site,
 };
 use crate::name::{
-    AppName, EnvironmentName, HostName, LoginName, ProjectName, ReleaseId, TagName, VarName,
+    AppName, EnvironmentName, HostName, HostPath, LoginName, ProjectName, ReleaseId, TagName,
+    VarName,
 };
 use crate::template::{AppScope, EnvironmentScope, HostScope, ReleaseScope, Scope, SecretScope};
 
@@ -152,7 +153,7 @@ pub enum Undo {
 }
 
 /// The release id that stands for any, when texts are checked before there is a release.
-const ANY_RELEASE: &str = "20260101T000000Z-0000000";
+pub const ANY_RELEASE: &str = "20260101T000000Z-0000000";
 
 impl Fleet {
     /// The hosts that a selector selects. Selecting nothing is an error that lists what exists.
@@ -163,6 +164,12 @@ impl Fleet {
     /// The apps that a host carries.
     pub fn apps_on(&self, host: &HostName) -> impl Iterator<Item = &App> {
         self.apps.values().filter(|app| app.on.contains(host))
+    }
+
+    /// The files that a host has, besides those of its apps.
+    pub(super) fn files_on(&self, host: &HostName) -> impl Iterator<Item = &HostPath> {
+        let here = self.files.iter().filter(|(_, file)| file.on.contains(host));
+        here.map(|(path, _)| path)
     }
 
     /// What a text that belongs to no app can name.
@@ -231,10 +238,7 @@ impl Fleet {
         let mut ports: BTreeSet<u16> = app.ports.iter().copied().chain(listening).collect();
         if !app.services.is_empty() {
             let sites = self.apps_on(&host.name).filter_map(|app| app.site.as_ref());
-            let nginx: BTreeSet<u16> = sites
-                .flat_map(|site| site.http.iter().chain(&site.https))
-                .map(|listen| listen.port())
-                .collect();
+            let nginx: BTreeSet<u16> = sites.flat_map(Site::ports).collect();
             let probed = app
                 .health
                 .probes

@@ -33,7 +33,7 @@ mod value;
 mod web;
 
 pub use address::{AddressError, HostAddress, HostKey, TcpTarget};
-pub use app::{App, Build, OwnUnit, SecretForm, Start};
+pub use app::{App, Build, OwnUnit, SECRET_VARIABLES, SecretForm, Start};
 pub use bootstrap::{
     Authority, Bootstrap, BootstrapError, Care, ENDPOINTS, LoginKey, PARAMETERS, ParameterName,
     ParameterValue,
@@ -42,7 +42,7 @@ pub use certificate::{CHALLENGE_PORT, NoCertificate};
 pub use document::{CHAIN_MAX, FILE_BYTES_MAX, FILES_MAX};
 pub use files::{FileContent, Files, ManagedFile, OnChange};
 pub use firewall::{Allow, Firewall, SERVICES};
-pub use fleet::{Fleet, Host, Jump, Login, Protection, Rollout, Ssh, Undo, Wave};
+pub use fleet::{ANY_RELEASE, Fleet, Host, Jump, Login, Protection, Rollout, Ssh, Undo, Wave};
 pub use health::{Health, HttpProbe, Probe};
 pub use nearest::nearest;
 pub use pin::{Declaration, PinError};

@@ -62,6 +62,17 @@ pub struct Service {
     pub socket: Option<Socket>,
 }
 
+impl Service {
+    /// Where its own drop-ins are on a host.
+    pub fn drop_in_paths(&self) -> impl Iterator<Item = HostPath> {
+        let names = self.drop_ins.keys();
+        names.filter_map(|name| {
+            let path = format!("/etc/systemd/system/{}.d/{name}", self.unit);
+            path.parse().ok()
+        })
+    }
+}
+
 /// How systemd knows that a service has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceKind {

@@ -1,6 +1,6 @@
 //! How nginx serves an app.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::{Bytes, HeaderName, HeaderValue, HttpPath, RedirectTarget, ServerName, Upstream};
@@ -49,6 +49,14 @@ impl Listen {
         match self {
             Self::Port(port) => port,
             Self::Address(address) => address.port(),
+        }
+    }
+
+    /// Whether nothing else can listen on the port, whatever its address.
+    pub fn is_everywhere(self) -> bool {
+        match self {
+            Self::Port(_) => true,
+            Self::Address(address) => address.ip().is_unspecified(),
         }
     }
 }
@@ -204,6 +212,12 @@ pub enum RedirectPath {
 }
 
 impl Site {
+    /// The TCP ports that nginx listens on for it, on whatever addresses.
+    pub fn ports(&self) -> BTreeSet<u16> {
+        let listens = self.http.iter().chain(&self.https);
+        listens.map(|listen| listen.port()).collect()
+    }
+
     /// The secrets that nginx reads for this site.
     pub fn secret_names(&self) -> impl Iterator<Item = &FileName> {
         let pems = self.tls.iter().filter_map(Tls::given).flatten();

@@ -29,6 +29,14 @@ pub enum ReleaseError {
         /// The path.
         path: String,
     },
+    /// A file that `[files]` or `[bootstrap.tls]` names is not there.
+    #[error("{declared} names {path}, which does not exist")]
+    NoFile {
+        /// Where it is named: `files."/etc/motd".source`.
+        declared: String,
+        /// The path.
+        path: String,
+    },
     /// The source holds nothing.
     #[error("the source of {app} is empty: {path} holds nothing to ship")]
     Empty {
@@ -114,6 +122,9 @@ impl ReleaseError {
             }
             Self::Missing { .. } => {
                 "build it first, or correct `source`; it is relative to the project's folder".into()
+            }
+            Self::NoFile { .. } => {
+                "correct the path: it is relative to the project's folder, and the file is there before any build".into()
             }
             Self::Empty { .. } => "check that the build puts its result there".into(),
             Self::Kind { .. } => {

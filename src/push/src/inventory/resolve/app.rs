@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use push_wire::ground;
+
+use super::super::problem::Problem;
 use super::super::raw;
-use super::super::{App, Build, EnvValue, OwnUnit, SecretForm, Start};
+use super::super::{App, Build, EnvValue, OwnUnit, SECRET_VARIABLES, SecretForm, Start};
 use super::{At, Owner, Resolver};
 use crate::name::{AppName, FileName, TreePath, UnitName, UserName, VariableName};
 use crate::template::Templated;
@@ -30,6 +33,12 @@ impl<'a> Resolver<'a> {
         for (key, raw) in raw.into_iter().flatten().take(APPS_MAX) {
             let at = at.key(key);
             if let Some(name) = self.name::<AppName>(&at, key) {
+                if name.is_pushs() {
+                    let why = format!("{}: names that start with push- are push's own", at.path);
+                    let problem = Problem::new("inventory::name", why).at(at.key_place());
+                    self.problems
+                        .push(problem.help("name the app after what it is"));
+                }
                 let app = self.app(&at, (name, raw));
                 apps.insert(app.name.clone(), app);
             }
@@ -93,12 +102,7 @@ impl<'a> Resolver<'a> {
         {
             self.problem(at, "a shared folder's path cannot hold control characters");
         }
-        // Each is linked to from inside the release, and a link cannot stand inside another.
-        let nested = shared.iter().find(|path| {
-            std::iter::successors(path.parent(), TreePath::parent)
-                .any(|above| shared.contains(&above))
-        });
-        if let Some(path) = nested {
+        if let Some(path) = ground::nested(&shared) {
             self.problem(at, format!("{path:?} is inside of another shared folder"));
         }
         shared
@@ -161,7 +165,20 @@ impl<'a> Resolver<'a> {
                 self.problem(&at, format!("the secret {name} is in this list twice"));
             }
         }
+        self.environment_file(at, &secrets);
         secrets
+    }
+
+    /// Secrets that become variables stand together in a file, which no other secret can be.
+    fn environment_file(&mut self, at: &At<'a>, secrets: &BTreeMap<FileName, SecretForm>) {
+        let is_variable = |form: &SecretForm| matches!(form, SecretForm::Variable(_));
+        let own = secrets.get(SECRET_VARIABLES);
+        if own.is_some_and(|form| !is_variable(form)) && secrets.values().any(is_variable) {
+            let why = format!(
+                "the app's secret variables need a file called {SECRET_VARIABLES} themselves"
+            );
+            self.problem_with_help(at, (why, "rename the secret"));
+        }
     }
 
     fn secret(&mut self, at: &At<'a>, raw: &raw::SecretUse) -> Option<(FileName, SecretForm)> {
@@ -245,7 +262,7 @@ impl<'a> Resolver<'a> {
             if name.as_ref().is_some_and(UnitName::is_the_systems) {
                 let help =
                     "write a drop-in for it: [files.\"/etc/systemd/system/UNIT.d/50-own.conf\"]";
-                self.problem_with_help(&at, ("this unit is the system's own", help));
+                self.problem_with_help(&at, ("this unit is the system's own, or push's", help));
             }
             let start = match raw.start {
                 Some(false) => Start::OnDemand,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use push_wire::ground::{self, Taken};
+
 use super::super::raw;
 use super::super::{FileContent, Files, ManagedFile, Mode, OnChange, nearest};
 use super::{At, Owner, Resolver};
@@ -13,25 +15,6 @@ const FILES_MAX: usize = 1000;
 
 /// The longest content that stands in the inventory itself, in bytes.
 const CONTENT_BYTES_MAX: usize = 256 * 1024;
-
-/// Folders that are not for declared files, each with the reason.
-const TAKEN: &[(&str, &str)] = &[
-    ("/etc/push", "push keeps its generations there"),
-    ("/var/lib/push", "push keeps its journal there"),
-    (
-        "/run",
-        "it is empty after a boot; declare a secret or a systemd RuntimeDirectory instead",
-    ),
-    ("/usr/local/lib/push", "push keeps its own program there"),
-    ("/srv", "releases and shared folders of apps are there"),
-    ("/proc", "it is no place for files"),
-    (
-        "/sys",
-        "it is no place for files; use /etc/sysctl.d or /etc/tmpfiles.d",
-    ),
-    ("/dev", "it is no place for files; use /etc/udev/rules.d"),
-    ("/tmp", "anything may remove it"),
-];
 
 impl<'a> Resolver<'a> {
     pub(super) fn files(
@@ -51,8 +34,14 @@ impl<'a> Resolver<'a> {
             let Some(path) = self.name::<HostPath>(&at, key) else {
                 continue;
             };
-            if let Some((folder, why)) = taken(&path) {
-                self.problem(&at, format!("files below {folder} are not declared: {why}"));
+            match ground::taken(&path) {
+                Some(Taken::Folder(folder, why)) => {
+                    self.problem(&at, format!("files below {folder} are not declared: {why}"));
+                }
+                Some(Taken::File(_, why)) => {
+                    self.problem(&at, format!("this file is not declared: {why}"));
+                }
+                None => {}
             }
             if let Some(file) = self.managed(&at, raw) {
                 files.insert(path, file);
@@ -144,13 +133,4 @@ impl<'a> Resolver<'a> {
         }
         self.read(at, text)
     }
-}
-
-fn taken(path: &HostPath) -> Option<&'static (&'static str, &'static str)> {
-    let below = |folder: &str| {
-        path.as_str()
-            .strip_prefix(folder)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    TAKEN.iter().find(|(folder, _)| below(folder))
 }

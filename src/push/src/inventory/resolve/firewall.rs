@@ -48,10 +48,7 @@ impl<'a> Resolver<'a> {
         if hosts.is_empty() && !on.is_empty() && rule.on.is_some() {
             self.problem(&at.key("on"), "none of these hosts has this firewall");
         }
-        let from: BTreeSet<Network> = self
-            .list(&at.key("from"), rule.from.as_ref())
-            .into_iter()
-            .collect();
+        let from = self.sources(&at.key("from"), rule.from.as_ref());
         let mut found = Vec::new();
         let listed = rule
             .ports
@@ -100,6 +97,18 @@ impl<'a> Resolver<'a> {
             }
         }
         found
+    }
+
+    /// No source at all is any source, so that a list which has lost its last one must not be read.
+    fn sources(&mut self, at: &At<'a>, raw: Option<&raw::OneOrMany>) -> BTreeSet<Network> {
+        if raw.is_some_and(|texts| texts.as_slice().is_empty()) {
+            let why = "a rule from nowhere lets nobody in";
+            self.problem_with_help(
+                at,
+                (why, "leave `from` out for anywhere, or leave out the rule"),
+            );
+        }
+        self.set(at, raw)
     }
 
     fn plain(&mut self, at: &At<'a>, on: &BTreeSet<HostName>, read: Read) -> Vec<Allow> {

@@ -75,7 +75,30 @@ impl<'a> Resolver<'a> {
                 (why, "make timeout longer, or interval shorter"),
             );
         }
+        self.quiet_in_time(at, raw, &health);
         health
+    }
+
+    /// A quiet period that ends after the timeout never passes, and each push would be taken back.
+    fn quiet_in_time(&mut self, at: &At<'a>, raw: &raw::Health, health: &Health) {
+        if health.quiet <= health.timeout {
+            return;
+        }
+        let (key, why) = match (&raw.timeout, &raw.quiet) {
+            (Some(_), Some(quiet)) => ("timeout", format!("it ends before quiet does, {quiet:?}")),
+            (Some(_), None) => (
+                "timeout",
+                format!("it ends before quiet does, which is {QUIET:?} unless it is written"),
+            ),
+            (None, _) => (
+                "quiet",
+                format!("it ends after timeout does, which is {TIMEOUT:?} unless it is written"),
+            ),
+        };
+        self.problem_with_help(
+            &at.key(key),
+            (why, "make timeout at least as long as quiet"),
+        );
     }
 
     fn only_with_http(&mut self, at: &At<'a>, raw: &raw::Health) {

@@ -1,6 +1,6 @@
 //! `[apps.NAME.service]` and further services, their timers and sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::raw;
@@ -9,7 +9,7 @@ use super::super::{
     Restart, Service, ServiceKind, Signal, Socket, Timer, Word, address, split_words,
 };
 use super::{At, Owner, Resolver};
-use crate::name::{AppName, FileName, UnitName};
+use crate::name::{AppName, FileName, HostPath, TreePath, UnitName};
 use crate::template::{Template, TemplateError, TemplateName, Templated};
 
 /// The pause before systemd starts a service again.
@@ -146,7 +146,7 @@ impl<'a> Resolver<'a> {
                 Some(false) | None => LowPorts::Refused,
             },
             writable: self.set(&at.key("writable"), raw.writable.as_ref()),
-            state_dirs: self.set(&at.key("state_dirs"), raw.state_dirs.as_ref()),
+            state_dirs: self.state_dirs(&at.key("state_dirs"), raw.state_dirs.as_ref()),
             after: self.units_named(&at.key("after"), raw.after.as_ref()),
             wants: self.units_named(&at.key("wants"), raw.wants.as_ref()),
             requires: self.units_named(&at.key("requires"), raw.requires.as_ref()),
@@ -163,7 +163,7 @@ impl<'a> Resolver<'a> {
         (raw, parts): (&raw::Service, &Parts<'_>),
         owner: &Owner,
     ) -> Vec<Templated<Word>> {
-        let exec_at = at.key("exec");
+        let (exec_at, args_at) = (at.key("exec"), at.key("args"));
         let Some(exec) = &raw.exec else {
             if parts.service.template.is_none() {
                 let help = "name the program: exec = \"{{ release.dir }}/NAME\"";
@@ -172,10 +172,13 @@ impl<'a> Resolver<'a> {
                     ("a service needs exec, or an own template that has it", help),
                 );
             }
+            if raw.args.is_some() {
+                let why = "it means nothing without exec: an own template has its words already";
+                self.problem(&args_at, why);
+            }
             return Vec::new();
         };
         let mut words = self.command(&exec_at, exec, owner);
-        let args_at = at.key("args");
         for (i, text) in raw.args.iter().flatten().enumerate().take(WORDS_MAX) {
             words.extend(self.templated(&args_at.item(i), text, owner));
         }
@@ -222,14 +225,18 @@ impl<'a> Resolver<'a> {
                     let help =
                         format!("write \"{{{{ release.dir }}}}/{name}\", or \"/usr/bin/{name}\"");
                     self.problem_with_help(at, (format!("{:?}: {why}", super::short(text)), &help));
+                } else if !is_program(text) {
+                    let why = format!("{:?}: {NO_PROGRAM}", super::short(text));
+                    self.problem_with_help(at, (why, "give the file a plain name"));
                 }
             }
             Ok(template) => self.check_later(at, owner, move |scope| {
                 let rendered = template.render(scope)?;
-                if rendered.starts_with('/') {
-                    return Ok(());
-                }
-                let why = why.to_owned();
+                let why = match rendered.starts_with('/') {
+                    true if is_program(&rendered) => return Ok(()),
+                    true => NO_PROGRAM.to_owned(),
+                    false => why.to_owned(),
+                };
                 Err(TemplateError::Value { rendered, why })
             }),
             Err(_) => {} // Told where the word itself is read.
@@ -253,7 +260,7 @@ impl<'a> Resolver<'a> {
         at: &At<'a>,
         raw: Option<&str>,
         app: &AppFacts<'_>,
-    ) -> Option<Templated<crate::name::HostPath>> {
+    ) -> Option<Templated<HostPath>> {
         match raw {
             Some("/") => None,
             Some(text) => self.templated(at, text, app.owner),
@@ -291,6 +298,16 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// systemd reads `a:b` as a folder and a link to it.
+    fn state_dirs(&mut self, at: &At<'a>, raw: Option<&raw::OneOrMany>) -> BTreeSet<TreePath> {
+        let folders: BTreeSet<TreePath> = self.set(at, raw);
+        if let Some(folder) = folders.iter().find(|it| it.as_str().contains(':')) {
+            let why = format!("{:?} holds a ':'", super::short(folder.as_str()));
+            self.problem_with_help(at, (why, "give the folder a name without it"));
+        }
+        folders
+    }
+
     fn limits(&mut self, at: &At<'a>, raw: &raw::Service) -> Limits {
         let mut bytes = |key: &str, text: Option<&String>| {
             text.and_then(|text| self.read::<Bytes>(&at.key(key), text))
@@ -310,11 +327,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn units_named(
-        &mut self,
-        at: &At<'a>,
-        raw: Option<&raw::OneOrMany>,
-    ) -> std::collections::BTreeSet<UnitName> {
+    fn units_named(&mut self, at: &At<'a>, raw: Option<&raw::OneOrMany>) -> BTreeSet<UnitName> {
         let texts = raw.map(raw::OneOrMany::as_slice).unwrap_or_default();
         texts
             .iter()
@@ -449,6 +462,12 @@ struct Parts<'r> {
 struct Places<'a> {
     service: At<'a>,
     beside: At<'a>,
+}
+
+const NO_PROGRAM: &str = "systemd expands nothing in a program, so it is a plain path without '$'";
+
+fn is_program(text: &str) -> bool {
+    !text.contains('$') && text.parse::<HostPath>().is_ok()
 }
 
 fn kind(raw: Option<raw::ServiceKind>, timer: Option<&raw::Timer>) -> ServiceKind {

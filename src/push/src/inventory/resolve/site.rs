@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::super::raw;
 use super::super::{
     Bytes, HttpPath, Listen, Location, Matching, Missing, Pem, PlainHttp, Prefix, RedirectPath,
-    Serve, ServerName, Site, SiteRole, Tls, Websockets, address,
+    Serve, ServerName, Site, SiteRole, Tls, Upstream, Websockets, address,
 };
 use super::{At, Owner, Resolver};
 use crate::name::HostPath;
-use crate::template::{TemplateName, Templated};
+use crate::template::{Template, TemplateName, Templated};
 
 /// The largest request body unless the inventory says, in bytes; nginx's own default.
 const BODY_MAX: Bytes = Bytes(1 << 20);
@@ -45,7 +45,7 @@ impl<'a> Resolver<'a> {
             .and_then(|raw| self.tls(&at.key("tls"), raw));
         let template = self.own_template(&at.key("template"), raw.template.as_ref(), "nginx/site");
         Site {
-            http: self.listens(&at.key("http"), raw.http.as_ref(), &[Listen::Port(80)]),
+            http: self.http_listens(&at.key("http"), raw),
             https: self.https(&at.key("https"), raw),
             role: match raw.default {
                 Some(true) => SiteRole::Default,
@@ -84,7 +84,21 @@ impl<'a> Resolver<'a> {
             }
             return Vec::new();
         }
-        self.listens(at, raw.https.as_ref(), &[Listen::Port(443)])
+        let listens = self.listens(at, raw.https.as_ref(), &[Listen::Port(443)]);
+        if is_nowhere(raw.https.as_ref()) && raw.template.is_none() {
+            let help = "leave `https` out for port 443, or leave `tls` out";
+            self.problem_with_help(at, ("a certificate is for listening with TLS", help));
+        }
+        listens
+    }
+
+    /// nginx listens on port 80 for a server that listens nowhere. An own template has its own places.
+    fn http_listens(&mut self, at: &At<'a>, raw: &raw::Site) -> Vec<Listen> {
+        if is_nowhere(raw.http.as_ref()) && raw.tls.is_none() && raw.template.is_none() {
+            let help = "leave `http` out for port 80, or leave out the site";
+            self.problem_with_help(at, ("a site that listens nowhere serves nobody", help));
+        }
+        self.listens(at, raw.http.as_ref(), &[Listen::Port(80)])
     }
 
     fn listens(
@@ -159,8 +173,10 @@ impl<'a> Resolver<'a> {
                 basic_auth: None,
             });
         }
+        let root = locations.first().map(|location| &location.serve);
+        self.guarded(at, (root, raw.basic_auth.as_ref()));
         let listed = at.key("locations");
-        for (i, raw) in raw
+        for (i, asked) in raw
             .locations
             .iter()
             .flatten()
@@ -168,9 +184,11 @@ impl<'a> Resolver<'a> {
             .take(LOCATIONS_MAX)
         {
             let at = listed.item(i);
-            let Some(location) = self.location(&at, raw, owner) else {
+            let Some(location) = self.location(&at, asked, owner) else {
                 continue;
             };
+            let secret = asked.basic_auth.as_ref().or(raw.basic_auth.as_ref());
+            self.guarded(&at, (Some(&location.serve), secret));
             let same = |other: &Location| {
                 other.path == location.path && other.matching == location.matching
             };
@@ -192,6 +210,20 @@ impl<'a> Resolver<'a> {
             self.problem_with_help(at, ("this site serves nothing", help));
         }
         locations
+    }
+
+    /// A password that nobody is asked for would only seem to guard.
+    fn guarded(&mut self, at: &At<'a>, (serve, secret): (Option<&Serve>, Option<&String>)) {
+        let key = match serve {
+            Some(Serve::Redirect { .. }) => "redirect",
+            Some(Serve::Return { .. }) => "respond",
+            Some(Serve::Proxy { .. } | Serve::Root { .. }) | None => return,
+        };
+        if secret.is_some() {
+            let why = "nginx answers by itself before it asks for a password, so that basic_auth does not guard it";
+            let help = "write basic_auth only at locations with proxy or root, or give the answer in a site without it";
+            self.problem_with_help(&at.key(key), (why, help));
+        }
     }
 
     fn location(&mut self, at: &At<'a>, raw: &raw::Location, owner: &Owner) -> Option<Location> {
@@ -249,7 +281,7 @@ impl<'a> Resolver<'a> {
         self.stray_keys(at, raw);
         if let Some(text) = &raw.proxy {
             return Some(Serve::Proxy {
-                to: self.templated(&at.key("proxy"), text, owner)?,
+                to: self.upstream(&at.key("proxy"), text, owner)?,
                 websockets: if raw.websockets == Some(true) {
                     Websockets::Allowed
                 } else {
@@ -266,7 +298,7 @@ impl<'a> Resolver<'a> {
             return Some(Serve::Root {
                 dir: self.root(&at.key("root"), text, owner)?,
                 missing: match &raw.fallback {
-                    Some(path) => Missing::Fallback(self.read(&at.key("fallback"), path)?),
+                    Some(path) => Missing::Fallback(self.fallback(&at.key("fallback"), path)?),
                     None => Missing::NotFound,
                 },
             });
@@ -278,6 +310,10 @@ impl<'a> Resolver<'a> {
                     &at.key("redirect_status"),
                     "a redirect has status 301, 302, 307 or 308",
                 );
+            }
+            if raw.keep_path == Some(true) && is_literal(text) && text.contains(['?', '#']) {
+                let why = "no path can follow what is redirected to: it holds a '?' or a '#'";
+                self.problem(&at.key("keep_path"), why);
             }
             return Some(Serve::Redirect {
                 to: self.templated(&at.key("redirect"), text, owner)?,
@@ -293,6 +329,23 @@ impl<'a> Resolver<'a> {
             status: raw.respond?,
             body: self.body(at, raw),
         })
+    }
+
+    fn upstream(&mut self, at: &At<'a>, text: &str, owner: &Owner) -> Option<Templated<Upstream>> {
+        if is_literal(text) && text.contains('?') {
+            self.problem(at, "the address to pass requests on to cannot hold a '?'");
+        }
+        self.templated(at, text, owner)
+    }
+
+    fn fallback(&mut self, at: &At<'a>, text: &str) -> Option<HttpPath> {
+        if text.contains(['?', '%']) {
+            self.problem(
+                at,
+                "it is the name of a file, which holds no '?' and no '%'",
+            );
+        }
+        self.read(at, text)
     }
 
     fn body(&mut self, at: &At<'a>, raw: &raw::Serve) -> Option<String> {
@@ -350,6 +403,15 @@ impl<'a> Resolver<'a> {
             }
         }
     }
+}
+
+/// What has expressions is looked at once they are filled in.
+fn is_literal(text: &str) -> bool {
+    Template::parse(text).is_ok_and(|template| template.is_literal())
+}
+
+fn is_nowhere(raw: Option<&raw::Listens>) -> bool {
+    raw.is_some_and(|listens| listens.as_slice().is_empty())
 }
 
 fn is_served(raw: &raw::Serve) -> bool {

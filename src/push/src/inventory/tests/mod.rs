@@ -426,6 +426,16 @@ fn a_firewall_is_rules_of_ports_and_networks() {
 }
 
 #[test]
+fn a_site_may_have_one_port_on_several_addresses_and_leave_others_to_an_app() {
+    let fleet = fleet(
+        "[apps.api]\nports = [8080]\n[apps.api.site]\nserver_name = \"a.example.com\"\nrespond = 200\ndefault = true\n\
+         http = [80, \"[::1]:80\", \"10.0.0.5:8080\", \"10.0.0.6:8080\"]\n",
+    );
+    let site = fleet.apps["api"].site.as_ref().unwrap();
+    assert_eq!(site.ports(), BTreeSet::from([80, 8080]));
+}
+
+#[test]
 fn a_file_that_is_too_large_is_refused_without_being_read() {
     let project = Project::new();
     let file = fs::File::create(project.0.path().join("inventory/prod.toml")).unwrap();
