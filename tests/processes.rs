@@ -203,9 +203,8 @@ fn a_service_that_hangs_while_it_starts_is_taken_back_and_runs_again() {
 fn a_way_back_that_does_not_hold_is_tried_again_until_it_does() {
     let Some(lab) = pushed() else { return };
     let host = lab.host("web1");
-    slow(&lab, 2);
-    amend(&lab, "passes   = 40", "passes   = 4000");
-    amend(&lab, "timeout  = \"60s\"", "timeout  = \"4s\"");
+    witness::environment(&lab, (2, Fate::Broken), "");
+    amend(&lab, "timeout  = \"1s\"", "timeout  = \"4s\"");
     let before = Before::of(&lab, (Some(1), Some(2)));
     let running = lab.spawn(&["prod", "--yes"]);
     let watch = Watch::begin(&before);
