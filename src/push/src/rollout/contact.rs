@@ -110,6 +110,7 @@ impl Contact {
             hello: self.conversation.hello().clone(),
             history: Vec::new(),
             lacking: BTreeSet::new(),
+            earlier: None,
         }
     }
 

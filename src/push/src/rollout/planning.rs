@@ -24,6 +24,10 @@ pub async fn plan<I: Intent>(
         let lacking = contact.conversation.survey(wanted).await;
         known.lacking = lacking.map_err(|error| before_switch(&error))?;
     }
+    if let Some((project, generation)) = intent.earlier(&known) {
+        let earlier = contact.conversation.earlier(project, generation).await;
+        known.earlier = earlier.map_err(|error| before_switch(&error))?;
+    }
     let known = Arc::new(known);
     let seen = Arc::clone(&known);
     let planned = off_the_async_threads(move || intent.plan(&seen)).await;

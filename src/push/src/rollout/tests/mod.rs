@@ -3,6 +3,7 @@
 mod before_switch;
 mod flood;
 mod interrupted;
+mod rollback;
 mod switching;
 mod truth;
 mod upgrading;
