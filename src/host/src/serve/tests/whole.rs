@@ -55,6 +55,12 @@ fn whoever_only_looks_gets_the_same_first_word_and_writes_nothing() {
 #[test]
 fn what_a_project_had_is_told_as_long_as_its_generation_is_there_as_push_left_it() {
     let mut host = pushed();
+    let mut next = stage(1);
+    put(&mut next, b"another file");
+    let path = "/etc/x/y".parse().unwrap();
+    next.slice.files.insert(path, file("another file"));
+    converse(&mut host, staging(&next));
+    assert_eq!(switch(&mut host, 2, "t2"), State::Committed);
     let earlier = |host: &mut Simulated, project: &str, generation: u64| {
         let request = Request::Earlier {
             project: project.parse().unwrap(),
@@ -67,7 +73,7 @@ fn what_a_project_had_is_told_as_long_as_its_generation_is_there_as_push_left_it
     };
     assert_eq!(earlier(&mut host, "shop", 1), Some(stage(0).slice));
     assert_eq!(earlier(&mut host, "blog", 1), None);
-    assert_eq!(earlier(&mut host, "shop", 2), None);
+    assert_eq!(earlier(&mut host, "shop", 3), None);
     let manifest = Path::new("/etc/push/generations/1/manifest.json");
     let access = crate::machine::Access::public_file();
     crate::machine::replace(&mut host, manifest, b"{}", &access).unwrap();
