@@ -284,10 +284,11 @@ impl Rollback {
         let limits = self.limit.iter().cloned();
         let limits = limits.chain(hosts.iter().map(|host| format!("!{host}")));
         // A shell would take `!`, `*` and the like for its own.
-        let limits: String = limits.map(|limit| format!(" -l '{limit}'")).collect();
+        let limits: Vec<String> = limits.map(|limit| format!("-l '{limit}'")).collect();
         format!(
-            "go back without it: `push rollback {}{slice}{limits}`",
-            self.provenance.environment
+            "go back without it: `push rollback {}{slice} {}`",
+            self.provenance.environment,
+            limits.join(" ")
         )
     }
 }

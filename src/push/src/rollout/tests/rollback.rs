@@ -51,7 +51,7 @@ impl Gate<RollbackPlan> for Answer {
 }
 
 /// Where each host was led, and what became of it.
-async fn gone_back(scene: Scene, limit: &[&str]) -> (Vec<Option<Way>>, Vec<Outcome>) {
+async fn gone_back(scene: Scene, limit: &[&str]) -> (Vec<Way>, Vec<Outcome>) {
     let intent = Rollback {
         project: "shop".parse().unwrap(),
         to: None,
@@ -60,18 +60,13 @@ async fn gone_back(scene: Scene, limit: &[&str]) -> (Vec<Option<Way>>, Vec<Outco
     };
     let access = Arc::new(scene.access(Arc::default()));
     let pushed = push(access, Arc::new(intent), scene.policy, &scene.answer).await;
-    let way = |host| {
-        pushed
-            .plans
-            .get(host)
-            .map(|planned| planned.proposal.plan.way)
-    };
+    let way = |host: &HostName| pushed.plans[host].proposal.plan.way;
     let ways = scene.hosts.iter().map(way).collect();
     (ways, pushed.outcomes.into_values().collect())
 }
 
-fn back(to: u64) -> Option<Way> {
-    Some(Way::Back(GenerationId(to)))
+fn back(to: u64) -> Way {
+    Way::Back(GenerationId(to))
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,7 +84,7 @@ async fn after_a_push_that_came_to_some_hosts_only_those_go_back() {
         &[(1, 1, None), (2, 2, None), (3, 3, None), (4, 4, Some(2))],
     );
     let (ways, outcomes) = gone_back(scene, &[]).await;
-    assert_eq!(ways, [back(2), Some(Way::Before), Some(Way::Before)]);
+    assert_eq!(ways, [back(2), Way::Before, Way::Before]);
     assert!(
         matches!(outcomes[0], Outcome::Committed { .. }),
         "{outcomes:?}"
@@ -123,7 +118,7 @@ async fn a_host_with_nothing_to_go_back_to_says_how_the_others_go_on() {
         with(scene, "h3", &[(7, 2, None)])
     };
     let (ways, outcomes) = gone_back(scene(), &[]).await;
-    assert_eq!(ways, [back(1), Some(Way::Nowhere), Some(Way::Nowhere)]);
+    assert_eq!(ways, [back(1), Way::Nowhere, Way::Nowhere]);
     let help = |outcome: &Outcome| match outcome {
         Outcome::Failed { obstacle } => obstacle.help.clone(),
         other => panic!("{other:?}"),
