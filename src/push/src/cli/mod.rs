@@ -330,7 +330,10 @@ mod tests {
         let told = joined
             .lines()
             .flat_map(|line| line.split('`').skip(1).step_by(2));
-        let told = told.filter(|told| told.starts_with("push ") && !told.contains('…'));
+        // What stands between two strings of a line is no command.
+        let told = told.filter(|told| {
+            told.starts_with("push ") && !told.contains('…') && !told.contains("\")")
+        });
         told.map(filled).collect()
     }
 

@@ -284,11 +284,11 @@ impl Rollback {
         let limits = self.limit.iter().cloned();
         let limits = limits.chain(hosts.iter().map(|host| format!("!{host}")));
         // A shell would take `!`, `*` and the like for its own.
-        let limits: Vec<String> = limits.map(|limit| format!("-l '{limit}'")).collect();
+        let limits: Vec<String> = limits.collect();
         format!(
-            "go back without it: `push rollback {}{slice} {}`",
+            "go back without it: `push rollback {}{slice} -l '{}'`",
             self.provenance.environment,
-            limits.join(" ")
+            limits.join("' -l '")
         )
     }
 }
