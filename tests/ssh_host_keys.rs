@@ -172,14 +172,18 @@ async fn an_unknown_key_stops_before_the_login_and_says_what_to_pin() {
     assert_eq!(*key, host_key(&scene.ed25519));
     assert!(error.to_string().contains(&key.fingerprint()));
     assert!(
-        error.help().contains("on the host's own console"),
+        error
+            .help(&"prod".parse().unwrap())
+            .contains("on the host's own console"),
         "{}",
-        error.help()
+        error.help(&"prod".parse().unwrap())
     );
     assert!(
-        error.help().contains("`push trust web1`"),
+        error
+            .help(&"prod".parse().unwrap())
+            .contains("`push trust web1`"),
         "{}",
-        error.help()
+        error.help(&"prod".parse().unwrap())
     );
     assert!(!scene.saw_a_login(), "{}", scene.sshd.logged());
 }
@@ -385,7 +389,13 @@ async fn a_host_key_that_is_too_short_is_refused_even_when_it_is_pinned() {
         matches!(error, Error::ShortHostKey { bits: 1024, .. }),
         "{error:?}"
     );
-    assert!(error.help().contains("push trust old"), "{}", error.help());
+    assert!(
+        error
+            .help(&"prod".parse().unwrap())
+            .contains("push trust old"),
+        "{}",
+        error.help(&"prod".parse().unwrap())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -470,7 +480,11 @@ async fn algorithms_that_are_too_weak_are_refused_with_the_reason() {
             "{option} {weak}: {error:?}"
         );
         assert!(error.to_string().contains("that is safe"), "{error}");
-        assert!(error.help().contains("OpenSSH 8.4"), "{}", error.help());
+        assert!(
+            error.help(&"prod".parse().unwrap()).contains("OpenSSH 8.4"),
+            "{}",
+            error.help(&"prod".parse().unwrap())
+        );
         assert!(!scene.saw_a_login());
     }
 }

@@ -149,7 +149,11 @@ async fn without_a_terminal_a_locked_key_fails_at_once_and_says_what_to_do() {
         matches!(&error, Error::PassphraseNeeded { path, .. } if *path == key),
         "{error:?}"
     );
-    assert!(error.help().contains("ssh-add"), "{}", error.help());
+    assert!(
+        error.help(&"prod".parse().unwrap()).contains("ssh-add"),
+        "{}",
+        error.help(&"prod".parse().unwrap())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,9 +439,11 @@ async fn a_wrong_password_may_be_corrected_once_and_not_without_a_terminal() {
     let needed = error(dial(&target).await);
     assert!(matches!(needed, Error::PasswordNeeded { .. }), "{needed:?}");
     assert!(
-        needed.help().contains("--password-from"),
+        needed
+            .help(&"prod".parse().unwrap())
+            .contains("--password-from"),
         "{}",
-        needed.help()
+        needed.help(&"prod".parse().unwrap())
     );
     // Which password is right is the machine's business; that a wrong one ends soon is ours.
     let operator = Operator::answering(&["certainly not", "nor this", "a third"]);
@@ -470,7 +476,12 @@ async fn where_nobody_is_to_be_asked_no_password_is_tried() {
         .await;
     let refused = error(refused);
     assert!(matches!(refused, Error::AuthRefused { .. }), "{refused:?}");
-    assert!(refused.help().contains("--password-from"), "{refused:?}");
+    assert!(
+        refused
+            .help(&"prod".parse().unwrap())
+            .contains("--password-from"),
+        "{refused:?}"
+    );
     assert_eq!(*operator.asked.lock().unwrap(), []);
     assert_eq!(sshd.logged().matches("Failed password").count(), 0);
 }

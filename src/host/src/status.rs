@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use push_wire::digest::Digest;
 use push_wire::journal::{Record, UnitState};
-use push_wire::manifest::{Manifest, Runs};
+use push_wire::manifest::{Manifest, Runs, Slice};
 use push_wire::message::{Bytes, Status, Transaction};
-use push_wire::name::UnitName;
+use push_wire::name::{GenerationId, ProjectName, UnitName};
 
 use crate::journal;
 use crate::layout::Layout;
@@ -118,6 +118,16 @@ pub fn is_up(state: &UnitState) -> bool {
         state.active.as_str(),
         "active" | "activating" | "reloading" | "deactivating"
     )
+}
+
+/// What a project declared in a generation that is there, as push left it.
+pub fn earlier<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    (project, generation): (&ProjectName, GenerationId),
+) -> Option<Box<Slice>> {
+    let manifest = store::manifest(machine, layout, generation).ok()?;
+    manifest.slice(project).cloned().map(Box::new)
 }
 
 fn transaction<M: Disk>(

@@ -86,6 +86,20 @@ pub struct Needs {
     pub libraries: BTreeSet<String>,
 }
 
+impl Needs {
+    /// Whether the machine, as `uname -m` names it, runs these programs. 64-bit kernels run those of their
+    /// 32-bit ancestors.
+    pub fn run_on(&self, machine: &str) -> bool {
+        self.machine.as_deref().is_none_or(|needed| {
+            needed == machine
+                || matches!(
+                    (needed, machine),
+                    ("i686", "x86_64") | ("armv7l", "aarch64" | "armv8l" | "armv6l")
+                )
+        })
+    }
+}
+
 /// What `push-host` is, as it says itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
@@ -93,4 +107,28 @@ pub struct Program {
     pub version: String,
     /// The SHA-256 of its file.
     pub digest: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_run_on_their_machine_and_on_its_64_bit_descendants() {
+        for (needed, machine, runs) in [
+            (None, "riscv64", true),
+            (Some("x86_64"), "x86_64", true),
+            (Some("i686"), "x86_64", true),
+            (Some("armv7l"), "aarch64", true),
+            (Some("x86_64"), "i686", false),
+            (Some("aarch64"), "x86_64", false),
+            (Some("i686"), "aarch64", false),
+        ] {
+            let needs = Needs {
+                machine: needed.map(str::to_owned),
+                ..Needs::default()
+            };
+            assert_eq!(needs.run_on(machine), runs, "{needed:?} on {machine}");
+        }
+    }
 }

@@ -73,6 +73,10 @@ pub struct Slice {
     pub units: BTreeMap<UnitName, Unit>,
     /// The nginx sites, named after their apps. Content: `nginx/<name>.conf`.
     pub sites: BTreeMap<AppName, Text>,
+    /// What the sites answer to, by app. Their texts say the same; this is what another project's sites
+    /// are held against. A generation of an earlier push-host does not tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<AppName, BTreeSet<Answer>>,
     /// What is let in; `None` leaves the firewall to others.
     pub firewall: Option<Firewall>,
     /// Other files, by their path on the host. Content: `files/<path>`.
@@ -90,6 +94,17 @@ pub struct Slice {
 pub struct Text {
     /// Its content.
     pub digest: Digest,
+}
+
+/// A name that nginx answers to in one place. Of two sites with the same, it serves one and says nothing
+/// but a warning.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// The name, in lower case.
+    pub name: String,
+    /// Where nginx listens for it: a port, or an address with one.
+    pub at: String,
 }
 
 /// An app's release and what surrounds it. An app that ships nothing has the release `none`, an empty
@@ -374,5 +389,55 @@ fn claimed(slice: &Slice) -> BTreeSet<String> {
         .map(|port| format!("port {port}"));
     let units = slice.units.keys().map(|unit| format!("unit {unit}"));
     let files = slice.files.keys().map(|path| format!("file {path}"));
-    apps.chain(ports).chain(units).chain(files).collect()
+    let names = slice.answers.values().flatten();
+    let names = names.map(|Answer { name, at }| format!("server name {name} at {at}"));
+    let rest = units.chain(files).chain(names);
+    apps.chain(ports).chain(rest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answering(project: &str, all: &[(&str, &str)]) -> (ProjectName, Slice) {
+        let answer = |(name, at): &(&str, &str)| Answer {
+            name: (*name).to_owned(),
+            at: (*at).to_owned(),
+        };
+        let mut slice = Slice::default();
+        let app = format!("{project}-web").parse().unwrap();
+        slice.answers.insert(app, all.iter().map(answer).collect());
+        (project.parse().unwrap(), slice)
+    }
+
+    #[test]
+    fn two_projects_cannot_answer_to_one_name_in_one_place() {
+        let mut manifest = Manifest::empty();
+        let (shop, slice) = answering("shop", &[("a.example", "80"), ("a.example", "443")]);
+        let provenance = Provenance::default();
+        let placed = Placed { slice, provenance };
+        manifest.slices.insert(shop, placed);
+        let wanted = [
+            ("a.example", "443"),
+            ("a.example", "10.0.0.1:80"),
+            ("b.example", "80"),
+        ];
+        let (blog, slice) = answering("blog", &wanted);
+        let claims = manifest.claims(&blog, &slice);
+        let what: Vec<&str> = claims.iter().map(|claim| claim.what.as_str()).collect();
+        assert_eq!(what, ["server name a.example at 443"]);
+        assert_eq!(claims[0].holder.as_str(), "shop");
+    }
+
+    /// Generations outlive the push-host that wrote them.
+    #[test]
+    fn a_slice_that_was_written_before_sites_told_what_they_answer_to_still_reads() {
+        let before = r#"{"apps":{},"units":{},"sites":{},"firewall":null,"files":{},"secrets":{}}"#;
+        let slice: Slice = serde_json::from_str(before).unwrap();
+        assert_eq!(slice, Slice::default());
+        assert_eq!(serde_json::to_string(&slice).unwrap(), before);
+        let (_, told) = answering("shop", &[("a.example", "80")]);
+        let written = serde_json::to_string(&told).unwrap();
+        assert_eq!(serde_json::from_str::<Slice>(&written).unwrap(), told);
+    }
 }

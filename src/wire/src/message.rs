@@ -10,6 +10,8 @@
 //! [Upgrade + contents              ─▶ exec, Hello] only when push-host is older
 //! [Survey                          ─▶
 //!                                  ◀─ Survey]      what is lacking of the groundwork
+//! [Earlier                         ─▶
+//!                                  ◀─ Earlier]     what a generation to go back to declares
 //! Stage, or Restage                ─▶              composes, compares, claims
 //!                                  ◀─ Missing | Working … Staged | Refused
 //! [Pack + contents                 ─▶]
@@ -84,6 +86,13 @@ pub enum Request {
     },
     /// Tell what of this groundwork the host lacks.
     Survey(Groundwork),
+    /// Tell what a project declared in an earlier generation.
+    Earlier {
+        /// The project.
+        project: ProjectName,
+        /// The generation.
+        generation: GenerationId,
+    },
     /// Send the texts of these digests that the current generation holds.
     Texts {
         /// Which.
@@ -185,6 +194,9 @@ pub enum Reply {
     },
     /// What a host lacks of the groundwork that it was asked about.
     Survey(BTreeSet<Work>),
+    /// What a project declared in an earlier generation; `None` when that is gone, is not as push left
+    /// it, or has nothing of the project.
+    Earlier(Option<Box<Slice>>),
     /// What is in effect.
     Status(Box<Status>),
     /// What happened.

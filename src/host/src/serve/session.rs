@@ -227,6 +227,14 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             Request::Survey(wanted) => {
                 Reply::Survey(groundwork::survey(self.machine, self.layout, &wanted)?)
             }
+            Request::Earlier {
+                project,
+                generation,
+            } => Reply::Earlier(status::earlier(
+                self.machine,
+                self.layout,
+                (&project, generation),
+            )),
             Request::Texts { digests } => {
                 Reply::Texts(status::texts(self.machine, self.layout, &digests)?)
             }

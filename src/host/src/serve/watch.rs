@@ -343,6 +343,7 @@ fn heed<M: Machine, W: Write>(
         | Request::Status
         | Request::History { .. }
         | Request::Survey(_)
+        | Request::Earlier { .. }
         | Request::Texts { .. }
         | Request::Offer(_)
         | Request::UpgradeSystem(_) => {

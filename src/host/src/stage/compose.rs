@@ -103,7 +103,8 @@ fn sound(slice: &Slice) -> Result<(), String> {
             ));
         }
     }
-    for app in slice.sites.keys().chain(slice.secrets.keys()) {
+    let sites = slice.sites.keys().chain(slice.answers.keys());
+    for app in sites.chain(slice.secrets.keys()) {
         if !known(app) {
             return Err(format!(
                 "a site or secret belongs to {app}, which the slice has not"

@@ -72,7 +72,7 @@ pub fn needs(facts: &Facts, needs: &BTreeMap<AppName, Needs>) -> Result<(), Refu
 
 fn lacks(facts: &Facts, needs: &Needs) -> Option<String> {
     if let Some(machine) = &needs.machine
-        && *machine != facts.machine
+        && !needs.run_on(&facts.machine)
     {
         return Some(format!(
             "it is built for {machine}, this host is {}",
@@ -284,6 +284,11 @@ pub(crate) mod tests {
             libraries: ["libc.so.6".to_owned()].into(),
         };
         assert_eq!(lacks(&facts(), &good), None);
+        let older = Needs {
+            machine: Some("i686".into()),
+            ..good.clone()
+        };
+        assert_eq!(lacks(&facts(), &older), None, "as the plan has it");
         for (wrong, says) in [
             (
                 Needs {

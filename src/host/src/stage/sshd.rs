@@ -91,7 +91,10 @@ fn decided_earlier<M: Disk>(
     for name in machine.list(&layout.at(DROP_INS))? {
         let path = format!("{DROP_INS}{name}");
         // A hidden name is none that `*` means.
-        if path.as_str() >= drop_in || name.starts_with('.') || !name.ends_with(".conf") {
+        if path.as_str() >= drop_in
+            || name.starts_with('.')
+            || Path::new(&name).extension().is_none_or(|end| end != "conf")
+        {
             continue;
         }
         let text = read(machine, &layout.at(&path))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Command};
 
+use crate::inventory::{DURATION_MAX, QuantityError, duration};
 use crate::report::{Form, Verbosity};
 
 /// Arguments that every command takes.
@@ -75,24 +76,35 @@ pub struct Pace {
 /// What is done about a host that another push holds.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Waiting {
-    /// Wait until another push lets go of a host, at most so many seconds [without a number: 600]
+    /// Wait until another push lets go of a host, at most so long: 90s, 10m; a mere number is seconds
+    /// [without a time: 10m]
     #[arg(
         long,
-        value_name = "SECONDS",
+        value_name = "TIME",
         num_args = 0..=1,
-        default_value_t = 0,
-        default_missing_value = "600",
+        default_value = "0",
+        default_missing_value = "10m",
         hide_default_value = true,
         require_equals = true,
-        value_parser = clap::value_parser!(u64).range(0..=86_400)
+        value_parser = time
     )]
-    wait: u64,
+    wait: Duration,
 }
 
 impl Waiting {
     /// How long a host that another push holds is waited for.
     pub fn patience(self) -> Duration {
-        Duration::from_secs(self.wait)
+        self.wait
+    }
+}
+
+/// A time as the inventory writes it, or a mere number of seconds.
+fn time(text: &str) -> Result<Duration, QuantityError> {
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds))
+            .filter(|time| *time <= DURATION_MAX)
+            .ok_or(QuantityError::TooLong),
+        Err(_) => duration(text),
     }
 }
 
@@ -153,6 +165,28 @@ pub fn with_verb(command: &Command, arguments: Vec<OsString>) -> (Vec<OsString>,
         }
         Some(_) | None => (arguments, None),
     }
+}
+
+/// The folder to work in, of arguments that could not be parsed.
+pub fn directory_of(arguments: &[OsString]) -> Option<PathBuf> {
+    let mut rest = arguments
+        .iter()
+        .skip(1)
+        .take_while(|argument| *argument != "--");
+    while let Some(argument) = rest.next() {
+        let text = argument.to_str()?;
+        let is_short = text.starts_with('-') && !text.starts_with("--");
+        if text == "--directory" || (is_short && text.ends_with('C')) {
+            return rest.next().map(PathBuf::from);
+        }
+        let joined = text
+            .strip_prefix("--directory=")
+            .or_else(|| text.strip_prefix("-C"));
+        if let Some(folder) = joined {
+            return Some(folder.trim_start_matches('=').into());
+        }
+    }
+    None
 }
 
 /// The first argument that is neither a flag nor a flag's value. Flags of `deploy` count too, since
@@ -223,6 +257,43 @@ mod tests {
             "push deploy --limit=web1 prod"
         );
         assert_eq!(completed("push -- prod"), "push deploy -- prod");
+    }
+
+    #[test]
+    fn the_folder_is_found_in_what_cannot_be_parsed() {
+        let found = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            directory_of(&arguments)
+        };
+        for line in [
+            "push -C dir plann prod",
+            "push plann prod -C dir",
+            "push plann -vC dir prod",
+            "push plann prod -Cdir",
+            "push plann prod --directory dir",
+            "push plann prod --directory=dir",
+        ] {
+            assert_eq!(found(line), Some("dir".into()), "{line}");
+        }
+        assert_eq!(found("push plann prod"), None);
+        assert_eq!(found("push plann -- -C dir"), None);
+    }
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_as_the_inventory_tells_times() {
+        let waited = |flag: &str| {
+            let words = ["push", "deploy", "prod", flag];
+            let found = Cli::command().try_get_matches_from(words).ok()?;
+            let (_, found) = found.subcommand()?;
+            found.get_one::<Duration>("wait").map(Duration::as_secs)
+        };
+        assert_eq!(waited("--wait=90"), Some(90));
+        assert_eq!(waited("--wait=1h30m"), Some(5400));
+        assert_eq!(waited("--wait"), Some(600));
+        assert_eq!(waited("--yes"), Some(0));
+        assert_eq!(waited("--wait=25h"), None);
+        assert_eq!(waited("--wait=86401"), None);
+        assert_eq!(waited("--wait=soon"), None);
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Environment {
             let target = resolver
                 .resolve(host.name.as_str())
                 .await
-                .map_err(|error| stopped(&error))?;
+                .map_err(|error| stopped(&self.fleet.environment, &error))?;
             let connect_timeout = self.fleet.ssh.connect_timeout;
             targets.insert(
                 host.name.clone(),
@@ -168,7 +168,7 @@ impl Environment {
 }
 
 /// A command ends because a host cannot be reached or is not believed.
-pub fn stopped(error: &Error) -> Stop {
+pub fn stopped(environment: &EnvironmentName, error: &Error) -> Stop {
     let exit = if error.is_unreachable() {
         ExitCode::Unreachable
     } else {
@@ -176,7 +176,7 @@ pub fn stopped(error: &Error) -> Stop {
     };
     Stop {
         exit,
-        complaint: Complaint::of(error).help(error.help()),
+        complaint: Complaint::of(error).help(error.help(environment)),
     }
 }
 

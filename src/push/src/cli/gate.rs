@@ -12,7 +12,7 @@ use crate::inventory::Protection;
 use crate::name::{EnvironmentName, HostName};
 use crate::plan::{self, FleetPlan, HostPlan, TextDiff};
 use crate::report::{Report, rollback};
-use crate::rollout::{Answer, Consent, DeployPlan, Gate, Offers, Plans, RollbackPlan};
+use crate::rollout::{Answer, Change, Consent, DeployPlan, Gate, Offers, Plans, RollbackPlan};
 use crate::transport::Pending;
 
 /// How many hosts a question names.
@@ -42,16 +42,8 @@ impl Gate<DeployPlan> for Shown {
 
 impl Gate<RollbackPlan> for Shown {
     fn decide<'a>(&'a self, plans: &'a Plans<RollbackPlan>) -> Pending<'a, Answer> {
-        let plans: BTreeMap<HostName, RollbackPlan> = plans
-            .iter()
-            .map(|(host, planned)| (host.clone(), planned.proposal.plan.clone()))
-            .collect();
-        self.report.answer(&rollback::plan(&plans));
-        self.report.json(&rollback::json(&plans));
-        let prompt = format!(
-            "Go back on {}?",
-            crate::report::measure::count(plans.len(), "host")
-        );
+        show_rollback(&self.report, plans);
+        let prompt = going_back(plans);
         let question = if self.protection.is_protected() {
             named(prompt, &self.environment)
         } else {
@@ -80,6 +72,39 @@ impl Consent for Shown {
         };
         Box::pin(self.answer(Some(question)))
     }
+}
+
+/// Shows what a rollback would do in the form that is wanted.
+pub fn show_rollback(report: &Report, plans: &Plans<RollbackPlan>) {
+    let plans: BTreeMap<HostName, RollbackPlan> = plans
+        .iter()
+        .map(|(host, planned)| (host.clone(), planned.proposal.plan.clone()))
+        .collect();
+    report.answer(&rollback::plan(&plans));
+    report.json(&rollback::json(&plans));
+}
+
+/// What is asked before a rollback. Hosts that stay as they are do not count.
+fn going_back(plans: &Plans<RollbackPlan>) -> String {
+    let going: Vec<&RollbackPlan> = plans
+        .values()
+        .map(|planned| &planned.proposal)
+        .filter(|proposal| proposal.change == Change::Something)
+        .map(|proposal| &proposal.plan)
+        .collect();
+    let changes = || going.iter().filter_map(|plan| plan.changes.as_deref());
+    let mut why = Vec::new();
+    if changes().any(HostPlan::is_risky) {
+        why.push("can lock you out");
+    }
+    if changes().any(removes) {
+        why.push("takes something away");
+    }
+    let hosts = crate::report::measure::count(going.len(), "host");
+    if why.is_empty() {
+        return format!("Go back on {hosts}?");
+    }
+    format!("This {}. Go back on {hosts}?", why.join(", and "))
 }
 
 /// Shows what an upgrade would do in the form that is wanted.

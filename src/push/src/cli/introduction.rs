@@ -92,7 +92,8 @@ impl Introduction<'_> {
         });
         let mut met = Vec::new();
         for (host, answer) in called.await {
-            let (place, shown) = answer.map_err(|error| stopped(&error))?;
+            let (place, shown) =
+                answer.map_err(|error| stopped(&self.environment.fleet.environment, &error))?;
             let doubt = doubt(&host, &shown, self.given).map_err(Stop::refused)?;
             met.push(Met {
                 host,
@@ -180,7 +181,7 @@ fn doubt(
     let wrong = given.filter(|given| !given.is_of(&shown.key));
     match (&shown.verdict, wrong) {
         (Err(error @ Error::HostKeyRevoked { .. }), _) => {
-            Err(Complaint::of(error).help(error.help()))
+            Err(Complaint::of(error).help(error.help_with_host_key()))
         }
         (_, Some(given)) => Err(Complaint::new(format!(
             "{host} shows the key {}, which is not the one that was given: {given}",

@@ -53,7 +53,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use self::arguments::{Common, with_verb};
+use self::arguments::{Common, directory_of, with_verb};
 use self::project::Project;
 use crate::event::{ExitCode, VERSION};
 use crate::report::{Complaint, Form, Report, Verbosity, trace};
@@ -100,12 +100,13 @@ enum Verb {
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let command = Cli::command();
     let (arguments, environment) = with_verb(&command, arguments);
+    let asked = directory_of(&arguments);
     let parsed = command
         .try_get_matches_from(arguments)
         .and_then(|found| Cli::from_arg_matches(&found));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, environment.as_deref()),
+        Err(error) => return usage(&error, (environment.as_deref(), asked.as_ref())),
     };
     let report = Report::of_process(cli.common.form(), cli.common.verbosity());
     trace::install(&report);
@@ -188,8 +189,11 @@ fn own_fault(panic: &str) {
 }
 
 /// Help and version are answers and end well; everything else that clap says is an error.
-fn usage(error: &clap::Error, environment: Option<&str>) -> ExitCode {
-    if let Some(complaint) = environment.and_then(|word| mistyped(error, word)) {
+fn usage(
+    error: &clap::Error,
+    (environment, directory): (Option<&str>, Option<&PathBuf>),
+) -> ExitCode {
+    if let Some(complaint) = environment.and_then(|word| mistyped(error, word, directory)) {
         Report::of_process(Form::Text, Verbosity::Normal).error(&complaint);
         return ExitCode::Usage;
     }
@@ -202,11 +206,11 @@ fn usage(error: &clap::Error, environment: Option<&str>) -> ExitCode {
 }
 
 /// `push plann prod` is a mistyped verb rather than an environment with an argument too many.
-fn mistyped(error: &clap::Error, word: &str) -> Option<Complaint> {
+fn mistyped(error: &clap::Error, word: &str, directory: Option<&PathBuf>) -> Option<Complaint> {
     if error.kind() != clap::error::ErrorKind::UnknownArgument {
         return None;
     }
-    let project = Project::find(&std::env::current_dir().ok()?).ok()?;
+    let project = Project::find(&folder(directory).ok()?).ok()?;
     project.environment(word).err()
 }
 
@@ -275,6 +279,72 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// What is told to be typed is parsed as if it were: a help that does not parse sends a tired operator
+    /// into a wall, too.
+    #[test]
+    fn every_command_that_a_message_tells_to_type_parses() {
+        let mut sources = vec![];
+        collect(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+            &mut sources,
+        );
+        sources.retain(|path| path.extension().is_some_and(|kind| kind == "rs"));
+        let (mut tried, mut wrong) = (0, vec![]);
+        for path in sources {
+            for told in commands(&std::fs::read_to_string(&path).unwrap()) {
+                tried += 1;
+                let words = told.split_whitespace().map(OsString::from).collect();
+                let (words, _) = with_verb(&Cli::command(), words);
+                let parsed = Cli::command().try_get_matches_from(words);
+                if let Err(error) = parsed.and_then(|found| Cli::from_arg_matches(&found))
+                    && !is_named_only(&told, &error)
+                {
+                    wrong.push(format!("{}: `{told}`: {error}", path.display()));
+                }
+            }
+        }
+        assert!(tried > 50, "{tried}");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// Whether a verb is only named, or help asked for, or the verb itself is a value.
+    fn is_named_only(told: &str, error: &clap::Error) -> bool {
+        let words: Vec<&str> = told.split_whitespace().collect();
+        error.exit_code() == 0
+            || words.len() == 2
+            || matches!(words.as_slice(), ["push", "x" | "secret", "x", ..])
+    }
+
+    /// The commands of push between backquotes in a source, comments aside, with a word in place of each
+    /// value and without what is the shell's.
+    fn commands(source: &str) -> Vec<String> {
+        let lines = source.lines().map(str::trim);
+        let lines = lines.filter(|line| !line.starts_with("//"));
+        // A string that goes on in the next line goes on without its indentation.
+        let joined = lines.fold(String::new(), |text, line| match text.strip_suffix('\\') {
+            Some(begun) => format!("{begun}{line}"),
+            None => format!("{text}\n{line}"),
+        });
+        let told = joined
+            .lines()
+            .flat_map(|line| line.split('`').skip(1).step_by(2));
+        // What stands between two strings of a line is no command.
+        let told = told.filter(|told| {
+            told.starts_with("push ") && !told.contains('…') && !told.contains("\")")
+        });
+        told.map(filled).collect()
+    }
+
+    /// A command with a word in place of each `{value}`, without what is the shell's.
+    fn filled(told: &str) -> String {
+        let told = told.split([';', '|', '<', '>']).next().unwrap_or_default();
+        let mut parts = told.split('{');
+        let first = parts.next().unwrap_or_default().to_owned();
+        let rest = parts.map(|part| format!("x{}", part.split_once('}').map_or("", |it| it.1)));
+        let command = first + &rest.collect::<String>();
+        command.replace('\'', "")
     }
 
     fn collect(folder: &Path, texts: &mut Vec<PathBuf>) {

@@ -99,7 +99,7 @@ impl From<bool> for Pending {
 }
 
 /// What a plan exits with. A host that could not be asked weighs more than one that would change.
-pub fn exit(pushed: &Pushed<DeployPlan>, pending: Pending) -> ExitCode {
+pub fn exit<P>(pushed: &Pushed<P>, pending: Pending) -> ExitCode {
     let changes = pushed
         .outcomes
         .values()

@@ -24,6 +24,7 @@ pub async fn access(
     let targets = environment.targets().await?;
     let listener: Arc<dyn Listener> = listener(report, &targets);
     Ok(Arc::new(Access {
+        environment: environment.fleet.environment.clone(),
         dialer: Arc::new(dialer(environment, report)),
         targets,
         returns: BTreeMap::new(),

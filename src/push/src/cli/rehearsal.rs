@@ -205,6 +205,8 @@ impl Rehearsal {
         let to = rollback::Goal {
             project: self.environment.fleet.project.clone(),
             generation: None,
+            limit: vec![],
+            verb: Verb::Rollback,
         };
         let pushed = rollback::go_back(&self.environment, to, YES, stage).await?;
         self.end(step, began, Expected::Committed.check(&pushed.outcomes))

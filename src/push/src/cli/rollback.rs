@@ -9,8 +9,8 @@ use push_wire::name::GenerationId;
 
 use super::arguments::{Asking, Manner, Target};
 use super::environment::Environment;
-use super::gate::Shown;
-use super::{Stop, deploy, reach, runtime};
+use super::gate::{self, Shown};
+use super::{Stop, deploy, plan, reach, runtime};
 use crate::conversation::Presence;
 use crate::event::{ExitCode, Verb};
 use crate::name::ProjectName;
@@ -22,7 +22,8 @@ use crate::rollout::{self, Interrupt, Policy, Pushed, Rollback, RollbackPlan};
 ///
 /// Code, units, sites, firewall and secrets come back together, as a new generation that is switched
 /// to, checked and committed like any other. Data is not touched. With `--slice host`, what a bootstrap declared
-/// goes back to an earlier bootstrap: sshd, sudo, keys, firewall; packages and logins stay.
+/// goes back to an earlier bootstrap: sshd, sudo, keys, firewall; packages and logins stay. Without `--to`, hosts
+/// that are before the newest push of these hosts already stay as they are.
 #[derive(Debug, clap::Args)]
 pub struct Back {
     #[command(flatten)]
@@ -33,6 +34,12 @@ pub struct Back {
     /// The generation to go back to, as `push history` numbers them
     #[arg(long, value_name = "GENERATION")]
     to: Option<GenerationId>,
+    /// Only show what would change
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// With --dry-run: exit with 3 when changes are pending
+    #[arg(long, requires = "dry_run")]
+    exit_code: bool,
     #[command(flatten)]
     manner: Manner,
 }
@@ -46,9 +53,14 @@ pub fn run(arguments: &Back, folder: &Path, report: &Report) -> Result<ExitCode,
         let to = Goal {
             project: arguments.project(&environment)?,
             generation: arguments.to,
+            limit: arguments.target.limit.clone(),
+            verb: arguments.verb(),
         };
         let back = go_back(&environment, to, manner.asking, (report, interrupt)).await?;
-        Ok(back.exit)
+        if arguments.dry_run {
+            gate::show_rollback(report, &back.plans);
+        }
+        Ok(plan::exit(&back, arguments.exit_code.into()))
     })
 }
 
@@ -58,9 +70,21 @@ pub struct Goal {
     pub project: ProjectName,
     /// The generation; `None` for the last committed one before the current one.
     pub generation: Option<GenerationId>,
+    /// The selectors of hosts that the operator gave.
+    pub limit: Vec<String>,
+    /// [`Verb::Rollback`], or [`Verb::Plan`] to change nothing.
+    pub verb: Verb,
 }
 
 impl Back {
+    fn verb(&self) -> Verb {
+        if self.dry_run {
+            Verb::Plan
+        } else {
+            Verb::Rollback
+        }
+    }
+
     fn project(&self, environment: &Environment) -> Result<ProjectName, Stop> {
         match &self.slice {
             None => Ok(environment.fleet.project.clone()),
@@ -71,14 +95,20 @@ impl Back {
     }
 }
 
-/// Brings an earlier generation back on the environment's hosts, once that has been agreed to.
+/// Brings an earlier generation back on the environment's hosts, once that has been agreed to; with
+/// [`Verb::Plan`], only finds out what that would change.
 pub async fn go_back(
     environment: &Environment,
     to: Goal,
     asking: Asking,
     (report, interrupt): (&Report, Interrupt),
 ) -> Result<Pushed<RollbackPlan>, Stop> {
-    let access = reach::access(environment, Presence::Install, report, interrupt).await?;
+    let presence = if to.verb == Verb::Plan {
+        Presence::AsFound
+    } else {
+        Presence::Install
+    };
+    let access = reach::access(environment, presence, report, interrupt).await?;
     let root = environment.project.root();
     let checkout = Checkout::of(root);
     let provenance = release::provenance(
@@ -89,12 +119,13 @@ pub async fn go_back(
     );
     let policy = Policy {
         project: to.project.clone(),
-        ..deploy::policy(environment, Verb::Rollback, provenance.clone())
+        ..deploy::policy(environment, to.verb, provenance.clone())
     };
     let intent = Arc::new(Rollback {
         project: to.project,
         to: to.generation,
         provenance,
+        limit: to.limit,
     });
     let gate = Shown {
         report: report.clone(),

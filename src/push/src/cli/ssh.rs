@@ -40,13 +40,14 @@ pub fn run(arguments: &Ssh, folder: &Path, _report: &Report) -> Result<ExitCode,
         };
         without_revoked(target)
             .await
-            .map_err(|error| stopped(&error))
+            .map_err(|error| stopped(&environment.fleet.environment, &error))
     })?;
     let place = folder_of_our_own().map_err(|error| unwritable(&error))?;
     let stem = format!("{}-{host}", environment.fleet.environment);
     let known_hosts = place.join(format!("{stem}.known_hosts"));
     let config = place.join(format!("{stem}.config"));
-    let texts = handover(&target, &known_hosts).map_err(|error| stopped(&error))?;
+    let texts = handover(&target, &known_hosts)
+        .map_err(|error| stopped(&environment.fleet.environment, &error))?;
     let Handover {
         config: config_text,
         known_hosts: known_hosts_text,

@@ -558,7 +558,11 @@ mod tests {
             let error = why_no_word(ended, line, &opening(login)).await;
             assert!(matches!(error, Error::PasswordExpired { .. }), "{error:?}");
             assert!(!error.is_lost(), "another connection ends the same way");
-            assert!(error.help().contains(&format!("ssh {login}@web1")));
+            assert!(
+                error
+                    .help(&"prod".parse().unwrap())
+                    .contains(&format!("ssh {login}@web1"))
+            );
         }
     }
 

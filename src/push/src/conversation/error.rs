@@ -10,7 +10,7 @@ use push_wire::message::Holder;
 use super::Presence;
 use crate::embedded;
 use crate::event::Obstacle;
-use crate::name::HostName;
+use crate::name::{EnvironmentName, HostName};
 use crate::transport;
 use crate::visible;
 
@@ -247,10 +247,10 @@ impl Error {
         }
     }
 
-    /// The next thing to type.
-    pub fn help(&self) -> String {
+    /// The next thing to type, of a host of this environment.
+    pub fn help(&self, environment: &EnvironmentName) -> String {
         match self {
-            Self::Transport(error) => error.help(),
+            Self::Transport(error) => error.help(environment),
             Self::Silent { host, .. } | Self::Ended { host, .. } => {
                 format!("look at what it did: `journalctl -n 50 -t push-host` on {host}")
             }
@@ -274,8 +274,8 @@ impl Error {
             }
             Self::NotInstalled { host } => {
                 format!(
-                    "`push plan ENVIRONMENT -l {host}` shows what a first push would do and installs nothing; \
-                     `push ENVIRONMENT -l {host}` installs push-host, shows its plan and asks"
+                    "`push plan {environment} -l {host}` shows what a first push would do and installs nothing; \
+                     `push {environment} -l {host}` installs push-host, shows its plan and asks"
                 )
             }
             Self::NoProgram { machine, .. } => match embedded::how_to_build(machine) {
@@ -297,13 +297,15 @@ impl Error {
                 "upgrade push: `cargo install --path src/push` in its newest source".into()
             }
             Self::Older { host, .. } => {
-                format!("the next push upgrades it: `push ENVIRONMENT -l {host}`")
+                format!("the next push upgrades it: `push {environment} -l {host}`")
             }
             Self::NotUpgraded { host, .. } => {
-                format!("put right what it names, then push again: `push ENVIRONMENT -l {host}`")
+                format!("put right what it names, then push again: `push {environment} -l {host}`")
             }
             Self::Locked { host, .. } => {
-                format!("wait for it, at most ten minutes: `push ENVIRONMENT -l {host} --wait 10m`")
+                format!(
+                    "wait for it, at most ten minutes: `push {environment} -l {host} --wait=10m`"
+                )
             }
             Self::Frame { host, .. } | Self::Unexpected { host, .. } => format!(
                 "remove /usr/local/lib/push/push-host on {host} and push again: it is installed anew"
@@ -397,5 +399,44 @@ fn because(stderr: &[String]) -> String {
     match stderr.last() {
         Some(line) => format!(": {line}"),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_type_names_the_real_environment_and_host() {
+        let host = || "web1".parse().unwrap();
+        let holder = Holder {
+            operator: "mia".into(),
+            since_unix_s: 0,
+            step: "staging shop".into(),
+            transaction: None,
+            push: String::new(),
+        };
+        let told = [
+            Error::NotInstalled { host: host() },
+            Error::Older {
+                host: host(),
+                theirs: 1,
+            },
+            Error::NotUpgraded {
+                host: host(),
+                why: "the disk is full".into(),
+            },
+            Error::Locked {
+                host: host(),
+                holder: Box::new(holder),
+            },
+        ]
+        .map(|error| error.help(&"prod".parse().unwrap()));
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        `push plan prod -l web1` shows what a first push would do and installs nothing; `push prod -l web1` installs push-host, shows its plan and asks
+        the next push upgrades it: `push prod -l web1`
+        put right what it names, then push again: `push prod -l web1`
+        wait for it, at most ten minutes: `push prod -l web1 --wait=10m`
+        "#);
     }
 }

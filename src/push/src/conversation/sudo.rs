@@ -234,7 +234,8 @@ mod tests {
         let (said, read) = try_in(&NoPrompt).await;
         let error = said.unwrap_err();
         assert!(matches!(error, Error::SudoAsks { .. }), "{error:?}");
-        assert!(error.help().contains("--password-from"), "{}", error.help());
+        let help = error.help(&"prod".parse().unwrap());
+        assert!(help.contains("--password-from"), "{help}");
         assert_eq!(read, b"");
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use push_wire::digest::Digest;
 use push_wire::groundwork::{Groundwork, Work};
 use push_wire::journal::{Progress, State};
+use push_wire::manifest::Slice;
 use push_wire::message::{Bytes, Hello, Refusal, Reply, Request, Status, Switch, Transaction};
-use push_wire::name::{GenerationId, TransactionId};
+use push_wire::name::{GenerationId, ProjectName, TransactionId};
 use push_wire::upgrade::{Offer, Order, Record, Scope};
 use tokio::time::{Instant, timeout};
 
@@ -289,6 +290,26 @@ impl Conversation {
         }
     }
 
+    /// What a project declared in an earlier generation. `None` also where a push-host that is older than
+    /// this push does not know the question; then the conversation is over.
+    pub async fn earlier(
+        &mut self,
+        project: ProjectName,
+        generation: GenerationId,
+    ) -> Result<Option<Box<Slice>>, Error> {
+        const DURING: &str = "telling what it had";
+        let request = Request::Earlier {
+            project,
+            generation,
+        };
+        self.writer.request(&request, DURING).await?;
+        match self.answer(DURING, ANSWER_MAX).await? {
+            Reply::Earlier(slice) => Ok(slice),
+            Reply::Refused(_) => Ok(None),
+            other => Err(self.unexpected(DURING, &other)),
+        }
+    }
+
     /// Texts of the current generation; those that are not what their digest says are left out.
     pub async fn texts(
         &mut self,
@@ -408,6 +429,7 @@ pub(super) fn asked(request: &Request) -> &'static str {
         Request::History { .. } => "history",
         Request::Texts { .. } => "texts",
         Request::Survey(_) => "survey",
+        Request::Earlier { .. } => "earlier",
         Request::Offer(_) => "offer",
         Request::UpgradeSystem(_) => "upgrade the system",
     }
@@ -421,6 +443,7 @@ pub(super) fn kind(reply: &Reply) -> &'static str {
         Reply::Staged { .. } => "a staged generation",
         Reply::Working { .. } => "work under way",
         Reply::Survey(_) => "what it lacks of the groundwork",
+        Reply::Earlier(_) => "what it had",
         Reply::Refused(_) => "a refusal",
         Reply::Progress(_) => "progress",
         Reply::Verdict { .. } => "a verdict",

@@ -1,10 +1,10 @@
 //! nginx sites. Every value reaches the template as a finished nginx word; the template only says
 //! which directive it stands in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use push_wire::encode::nginx_word;
-use push_wire::manifest::Text;
+use push_wire::manifest::{Answer, Text};
 use serde::Serialize;
 
 use super::DesiredError;
@@ -94,6 +94,7 @@ pub(super) fn declare(
         scope: &on_host.scope,
         site: part.site(site)?,
     };
+    let answers = part.answers(site)?;
     let what = part.what.clone();
     let rendered = making.render(&what, &site.template, &context)?;
     let certificate = making
@@ -103,10 +104,9 @@ pub(super) fn declare(
     let certificate = certificate.map_err(|error| making.value_error(&what, error.to_string()))?;
     making.slice.groundwork.certificates.extend(certificate);
     let digest = making.text(rendered);
-    making
-        .slice
-        .sites
-        .insert(on_host.app.name.clone(), Text { digest });
+    let app = &on_host.app.name;
+    making.slice.sites.insert(app.clone(), Text { digest });
+    making.slice.answers.insert(app.clone(), answers);
     Ok(())
 }
 
@@ -168,6 +168,23 @@ impl SitePart<'_, '_> {
             headers: self.headers(&site.headers)?,
             locations,
         })
+    }
+
+    /// Every name in every place where nginx listens for the site.
+    fn answers(&self, site: &Site) -> Result<BTreeSet<Answer>, DesiredError> {
+        let mut all = BTreeSet::new();
+        for name in &site.server_names {
+            let name = self.resolve(name)?;
+            let places = site.http.iter().chain(&site.https);
+            all.extend(places.map(|place| Answer {
+                name: name.as_str().to_owned(),
+                at: match place {
+                    Listen::Port(port) => port.to_string(),
+                    Listen::Address(address) => address.to_string(),
+                },
+            }));
+        }
+        Ok(all)
     }
 
     fn locations(&self, site: &Site) -> Result<Vec<Block>, DesiredError> {

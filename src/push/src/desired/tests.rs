@@ -96,6 +96,27 @@ respond_body = "pong; }"
 "#;
 
 #[test]
+fn a_site_tells_every_name_in_every_place_that_nginx_answers_to() {
+    let site = "[apps.api]\non = \"web1\"\nsource = \"app\"\n[apps.api.site]\n\
+                server_name = [\"A.example\", \"*.b.example\"]\nhttp = [80, \"10.0.0.1:8080\"]\n\
+                proxy = \"http://127.0.0.1:1\"\n";
+    let desired = Sample::new(site).desired();
+    let told: Vec<String> = desired.slice.answers["api"]
+        .iter()
+        .map(|answer| format!("{} at {}", answer.name, answer.at))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "*.b.example at 10.0.0.1:8080",
+            "*.b.example at 80",
+            "a.example at 10.0.0.1:8080",
+            "a.example at 80"
+        ]
+    );
+}
+
+#[test]
 fn a_site_is_rendered_with_every_kind_of_location() {
     insta::assert_snapshot!(Sample::new(SITE).text("site api"));
 }

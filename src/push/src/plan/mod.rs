@@ -99,20 +99,35 @@ impl HostPlan {
     /// The plan that makes `desired` of what the host says it has. `way_in` is the TCP port that the
     /// operator came in by.
     pub fn new(hello: &Hello, desired: &Desired, way_in: u16) -> Self {
+        let to = (&desired.project, &desired.slice);
+        let mut plan = Self::between(hello, (&desired.host, way_in), to);
+        plan.bytes_max = bytes_max(hello, desired);
+        if !plan.is_empty() {
+            plan.refusals = refusal::refusals(hello, desired);
+        }
+        plan
+    }
+
+    /// The plan that makes a project's slice of what the host says it has, of contents that are there
+    /// already. What the host would refuse of it is not known.
+    pub fn between(
+        hello: &Hello,
+        (host, way_in): (&HostName, u16),
+        (project, new): (&ProjectName, &Slice),
+    ) -> Self {
         let from = &hello.manifest;
         let none = Slice::default();
-        let old = from.slice(&desired.project).unwrap_or(&none);
-        let new = &desired.slice;
+        let old = from.slice(project).unwrap_or(&none);
         let ways_in = if new.firewall.is_some() {
             let wanted = hello.facts.ssh_ports.iter().copied().chain([way_in]);
             wanted.filter(|port| !from.ways_in.contains(port)).collect()
         } else {
             BTreeSet::new()
         };
-        let to = next(hello, desired, &ways_in);
-        let mut plan = Self {
-            host: desired.host.clone(),
-            project: desired.project.clone(),
+        let to = next(hello, (project, new), &ways_in);
+        Self {
+            host: host.clone(),
+            project: project.clone(),
             base: from.generation,
             releases: change::releases(&old.apps, &new.apps),
             settings: change::settings(&old.apps, &new.apps),
@@ -126,13 +141,9 @@ impl HostPlan {
             effects: effect::effects(from, &to),
             risks: effect::risks(from, &to),
             forward_only: change::forward_only(from, new),
-            bytes_max: bytes_max(hello, desired),
+            bytes_max: 0,
             refusals: Vec::new(),
-        };
-        if !plan.is_empty() {
-            plan.refusals = refusal::refusals(hello, desired);
         }
-        plan
     }
 
     /// The same, on a host that lacks something of its groundwork.
@@ -193,16 +204,20 @@ impl HostPlan {
 }
 
 /// The generation that the host would compose.
-fn next(hello: &Hello, desired: &Desired, ways_in: &BTreeSet<u16>) -> Manifest {
+fn next(
+    hello: &Hello,
+    (project, slice): (&ProjectName, &Slice),
+    ways_in: &BTreeSet<u16>,
+) -> Manifest {
     let mut to = hello.manifest.clone();
     to.generation = GenerationId(hello.highest.max(hello.manifest.generation).0 + 1);
     to.restores = None;
     to.ways_in.extend(ways_in);
     let placed = Placed {
-        slice: desired.slice.clone(),
+        slice: slice.clone(),
         provenance: Provenance::default(),
     };
-    to.slices.insert(desired.project.clone(), placed);
+    to.slices.insert(project.clone(), placed);
     to
 }
 

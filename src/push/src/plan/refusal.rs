@@ -173,7 +173,7 @@ pub(super) fn refusals(hello: &Hello, desired: &Desired) -> Vec<Refusal> {
 fn programs(app: &AppName, needs: &Needs, facts: &Facts, all: &mut Vec<Refusal>) {
     let app = app.clone();
     if let Some(needed) = &needs.machine
-        && !runs_on(needed, &facts.machine)
+        && !needs.run_on(&facts.machine)
     {
         // The rest would be wrong too, and say nothing new.
         all.push(Refusal::Machine {
@@ -223,15 +223,6 @@ fn certificates(hello: &Hello, desired: &Desired, all: &mut Vec<Refusal>) {
     if let Some(wanted) = wanted.filter(|_| !answers) {
         all.push(Refusal::Unprepared(Box::new(wanted.clone())));
     }
-}
-
-/// 64-bit kernels run the programs of their 32-bit ancestors.
-fn runs_on(needed: &str, found: &str) -> bool {
-    needed == found
-        || matches!(
-            (needed, found),
-            ("i686", "x86_64") | ("armv7l", "aarch64" | "armv8l" | "armv6l")
-        )
 }
 
 fn tools(facts: &Facts, desired: &Desired, all: &mut Vec<Refusal>) {

@@ -76,7 +76,7 @@ fn heading(hosts: &[&HostPlan]) -> String {
 }
 
 /// Everything about one host.
-fn body(plan: &HostPlan) -> String {
+pub(super) fn body(plan: &HostPlan) -> String {
     let mut table = Table::new();
     apps(&mut table, plan);
     for (name, change) in &plan.units {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Interrupt;
 use crate::conversation::{Presence, Programs};
 use crate::event::{Event, Listener, Milestone, Step};
-use crate::name::HostName;
+use crate::name::{EnvironmentName, HostName};
 use crate::transport::{Dialer, Target, Traffic};
 
 /// How many hosts are worked on at once when nothing else is said.
@@ -15,6 +15,8 @@ pub const PARALLEL_MAX: usize = 32;
 
 /// Everything that is needed to reach hosts. Shared by all tasks of a push.
 pub struct Access {
+    /// Their environment.
+    pub environment: EnvironmentName,
     /// Makes connections.
     pub dialer: Arc<dyn Dialer>,
     /// The hosts of this push, and where they are.

@@ -71,12 +71,12 @@ where
 {
     // A question writes nothing, so nothing has to be permitted.
     let permit = || -> Pending<'static, _> { Box::pin(async { Ok(()) }) };
-    let mut contact = Contact::make(access, host, &permit).await?;
+    let mut contact = Contact::make(Arc::clone(&access), host, &permit).await?;
     let answer = question(&mut contact.conversation).await;
     let hello = contact.conversation.hello().clone();
     contact.end().await;
     match answer {
         Ok(answer) => Ok(Present { hello, answer }),
-        Err(error) => Err(before_switch(&error)),
+        Err(error) => Err(before_switch(&access, &error)),
     }
 }

@@ -56,7 +56,7 @@ impl Contact {
         access.tell(&host, Step::Connecting);
         let returns = access.returns.get(&host);
         let dialled = dial_either(&access, (target, returns), Route::Shared).await;
-        let (connection, target) = dialled.map_err(|error| unreachable(&error.into()))?;
+        let (connection, target) = dialled.map_err(|error| unreachable(&access, &error.into()))?;
         access.tell(&host, Step::Connected { took_ms: ms(began) });
         let called = Instant::now();
         let opening = (&host, target.user.as_str(), access.presence);
@@ -87,7 +87,7 @@ impl Contact {
             }
             Err(error) => {
                 hang_up(&access, connection).await;
-                Err(before_switch(&error))
+                Err(before_switch(&access, &error))
             }
         }
     }
@@ -110,6 +110,7 @@ impl Contact {
             hello: self.conversation.hello().clone(),
             history: Vec::new(),
             lacking: BTreeSet::new(),
+            earlier: None,
         }
     }
 
@@ -260,7 +261,7 @@ async fn hang_up(access: &Access, connection: Box<dyn Connection>) {
 }
 
 /// The outcome of an error at a time when the host has not been told to switch.
-pub fn before_switch(error: &Error) -> Outcome {
+pub fn before_switch(access: &Access, error: &Error) -> Outcome {
     match error {
         Error::NotPermitted(obstacle) => failed(obstacle.clone()),
         // No push has the lock of a host that it has not greeted yet.
@@ -268,16 +269,16 @@ pub fn before_switch(error: &Error) -> Outcome {
             holder: holder.as_ref().clone(),
             whose: Whose::Others,
         },
-        error if error.is_unreachable() => unreachable(error),
-        error => failed(obstacle(error)),
+        error if error.is_unreachable() => unreachable(access, error),
+        error => failed(obstacle(access, error)),
     }
 }
 
-fn unreachable(error: &Error) -> Outcome {
+fn unreachable(access: &Access, error: &Error) -> Outcome {
     Outcome::Unreachable {
         obstacle: Obstacle {
             kind: ObstacleKind::Reach,
-            ..obstacle(error)
+            ..obstacle(access, error)
         },
     }
 }
@@ -288,12 +289,12 @@ pub fn failed(obstacle: Obstacle) -> Outcome {
 }
 
 /// An error in words.
-pub fn obstacle(error: &Error) -> Obstacle {
+pub fn obstacle(access: &Access, error: &Error) -> Obstacle {
     Obstacle {
         kind: ObstacleKind::Start,
         code: error.code().to_owned(),
         why: error.to_string(),
-        help: error.help(),
+        help: error.help(&access.environment),
     }
 }
 

@@ -178,7 +178,7 @@ pub(super) fn proposal(plan: HostPlan, desired: Desired) -> Proposal<DeployPlan>
     }
 }
 
-fn summary(plan: &HostPlan) -> Summary {
+pub(super) fn summary(plan: &HostPlan) -> Summary {
     let mut summary = Summary {
         base: plan.base,
         added: plan.groundwork.len(),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use push_wire::digest::Digest;
 use push_wire::groundwork::{Groundwork, Work};
+use push_wire::manifest::Slice;
 use push_wire::message::{Bytes, Hello, Request, Transaction};
+use push_wire::name::{GenerationId, ProjectName};
 
 use crate::conversation::PackSource;
 use crate::event::{Confirm, Obstacle, Summary};
@@ -35,8 +37,18 @@ pub trait Intent: Send + Sync + 'static {
         None
     }
 
+    /// What a plan needs to know the content of: a project's slice in an earlier generation. Asked once
+    /// the past is known.
+    fn earlier(&self, _known: &Known) -> Option<(ProjectName, GenerationId)> {
+        None
+    }
+
     /// Holds what is wanted against what a host says.
     fn plan(&self, known: &Known) -> Result<Proposal<Self::Plan>, Obstacle>;
+
+    /// Sees the plans of all hosts side by side before anybody else does, and may change them: what is
+    /// right for one host may depend on the others.
+    fn compare(&self, _plans: &mut BTreeMap<HostName, &mut Planned<Self::Plan>>) {}
 
     /// What is asked of a host that changes: [`Request::Stage`] or [`Request::Restage`]. Called
     /// after the gate and once a try, so that what is large is not held for all hosts at once.
@@ -59,6 +71,8 @@ pub struct Known {
     pub history: Vec<Transaction>,
     /// What it lacks of [`Intent::groundwork`].
     pub lacking: BTreeSet<Work>,
+    /// What [`Intent::earlier`] asked for, where that is there.
+    pub earlier: Option<Box<Slice>>,
 }
 
 /// What would be done to a host.

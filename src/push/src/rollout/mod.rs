@@ -8,7 +8,8 @@
 //! staging     one host's staging               waves       who switches together; pure
 //! switching   one host's switch, to a verdict  ticket      a transaction's name and nonce
 //! presence    coming in again, to confirm      interrupt   Ctrl-C, once and twice
-//! restoring   bringing back what was committed rollback    which generation to go back to; pure
+//! restoring   bringing back what was committed rollback    an earlier generation comes back
+//! past        which generation that is; pure
 //! deploy      what the inventory declares      bootstrap   what a fresh machine is made into
 //! turn        a staged host's turn, and its outcome
 //! asking      status and history of many hosts each        many hosts at once, bounded
@@ -34,6 +35,7 @@ mod each;
 mod intent;
 mod interrupt;
 mod overhaul;
+mod past;
 mod planning;
 mod policy;
 mod presence;
@@ -65,7 +67,7 @@ pub use overhaul::{REBOOT_MAX, REBOOT_PAUSE};
 pub use policy::{Policy, Pushed};
 pub use presence::CONFIRM_PAUSE;
 pub use push::push;
-pub use rollback::{HISTORY_MAX, Rollback, RollbackPlan, target};
+pub use rollback::{HISTORY_MAX, Rollback, RollbackPlan, Way};
 pub use switching::{REATTACH_MAX, REATTACH_TRIES_MAX, UNKNOWN_TRIES_MAX};
 pub use upgrade::{Consent, Offers, Upgrade, Upgraded, upgrade};
 pub use waves::waves;

@@ -39,7 +39,7 @@ pub async fn offered(
             access.tell(&host, Step::UpgradeRuns { what });
         };
         let told = contact.conversation.offer(scope, &working).await;
-        match told.map_err(|error| before_switch(&error))? {
+        match told.map_err(|error| before_switch(&contact.access, &error))? {
             Offered::Offer(offer) => return Ok(*offer),
             Offered::Refused(refusal) => wait(contact, *refusal, patience).await?,
         }

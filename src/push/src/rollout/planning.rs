@@ -18,11 +18,15 @@ pub async fn plan<I: Intent>(
     let limit = intent.history_wanted();
     if limit > 0 {
         let history = contact.conversation.history(limit).await;
-        known.history = history.map_err(|error| before_switch(&error))?;
+        known.history = history.map_err(|error| before_switch(&contact.access, &error))?;
     }
     if let Some(wanted) = intent.groundwork(&contact.host) {
         let lacking = contact.conversation.survey(wanted).await;
-        known.lacking = lacking.map_err(|error| before_switch(&error))?;
+        known.lacking = lacking.map_err(|error| before_switch(&contact.access, &error))?;
+    }
+    if let Some((project, generation)) = intent.earlier(&known) {
+        let earlier = contact.conversation.earlier(project, generation).await;
+        known.earlier = earlier.map_err(|error| before_switch(&contact.access, &error))?;
     }
     let known = Arc::new(known);
     let seen = Arc::clone(&known);
@@ -38,7 +42,7 @@ pub async fn plan<I: Intent>(
         BTreeMap::new()
     } else {
         let texts = contact.conversation.texts(wanted).await;
-        texts.map_err(|error| before_switch(&error))?
+        texts.map_err(|error| before_switch(&contact.access, &error))?
     };
     Ok(Planned {
         known,

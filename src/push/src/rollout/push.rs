@@ -159,8 +159,13 @@ impl<I: Intent> Push<I> {
             }
         })
         .await;
+        let mut planned = self.tally.sort(planned);
+        let sides = planned
+            .iter_mut()
+            .map(|(host, (_, planned))| (host.clone(), planned));
+        self.intent.compare(&mut sides.collect());
         let (mut contacts, mut refused) = (Contacts::new(), Contacts::new());
-        for (host, (contact, planned)) in self.tally.sort(planned) {
+        for (host, (contact, planned)) in planned {
             let summary = planned.proposal.summary.clone();
             self.access.tell(&host, Step::Planned(summary));
             match &planned.proposal.refused {

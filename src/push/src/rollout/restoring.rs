@@ -50,7 +50,7 @@ pub async fn restore(contact: &mut Contact, former: &Former) -> Outcome {
             return not_restored(former, Restoration::Refused { refusal });
         }
         Ok(Staging::Missing { .. }) => return failed(former, incomplete()),
-        Err(error) => return failed(former, obstacle(&error)),
+        Err(error) => return failed(former, obstacle(&contact.access, &error)),
     };
     let order = Order {
         to: staged,

@@ -1,17 +1,21 @@
-//! Which generation to go back to, and the push that goes there.
+//! The intent of `push rollback`: an earlier generation, as each host still has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use push_wire::digest::Digest;
-use push_wire::journal::{About, State};
-use push_wire::manifest::{Manifest, Provenance};
+use push_wire::journal::State;
+use push_wire::manifest::{HOST_SLICE, Manifest, Provenance};
 use push_wire::message::{Request, Restage, Transaction};
 use push_wire::name::{AppName, GenerationId, ProjectName};
 
-use super::{Change, Intent, Known, Proposal};
+use super::deploy::summary;
+use super::past::{about, brought_by, possible, target};
+use super::{Change, Intent, Known, Planned, Proposal};
 use crate::conversation::PackSource;
 use crate::event::{Confirm, Obstacle, ObstacleKind, Summary};
+use crate::name::HostName;
+use crate::plan::HostPlan;
 use crate::visible::escape;
 
 /// How many transactions of a host's past are looked at.
@@ -32,64 +36,42 @@ pub struct Rollback {
     pub to: Option<GenerationId>,
     /// Who asks.
     pub provenance: Provenance,
+    /// The selectors of hosts that the operator gave.
+    pub limit: Vec<String>,
 }
 
-/// What a rollback does to one host. What it will run is the host's to find out: only it still has
-/// the old generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a rollback does to one host.
+#[derive(Debug, Clone, PartialEq)]
 pub struct RollbackPlan {
     /// What is in effect.
     pub from: GenerationId,
-    /// The generation whose content comes back.
-    pub to: GenerationId,
+    /// Where it goes.
+    pub way: Way,
+    /// What changes by that; `None` where nothing does, and where the host does not tell.
+    pub changes: Option<Box<HostPlan>>,
     /// The releases in effect, by app.
     pub releases_now: BTreeMap<AppName, String>,
     /// The releases that come back, by app, as far as the host remembers. Untrusted text.
     pub releases_then: BTreeMap<AppName, String>,
 }
 
-/// The generation that a rollback of `project` goes to when none is named: what its hosts held
-/// before what is in effect now. What is in effect may itself be the content of an earlier
-/// generation; then it is what preceded that one, so going back twice goes two steps, not to and
-/// fro. A generation that an operator went back from is never gone back to by itself.
-pub fn target(history: &[Transaction], project: &ProjectName) -> Option<GenerationId> {
-    let committed: BTreeMap<GenerationId, (&About, &Transaction)> = history
-        .iter()
-        .filter(|transaction| transaction.last.state.is_committed())
-        .filter_map(|transaction| about(transaction).map(|about| (about, transaction)))
-        .filter(|(about, _)| about.project == *project)
-        .map(|(about, transaction)| (about.to, (about, transaction)))
-        .collect();
-    let mut now = *committed.last_key_value()?.0;
-    // A rollback restores a lower number, so this ends; what is not in the history ends it as well.
-    while let Some(restored) = committed.get(&now).and_then(|(about, _)| about.restores)
-        && restored < now
-    {
-        now = restored;
-    }
-    committed
-        .range(..now)
-        .rev()
-        .find(|(_, (_, transaction))| transaction.there)
-        .map(|(to, _)| *to)
-}
-
-/// The generations that `project` can go back to, the latest first.
-fn possible<'a>(
-    history: &'a [Transaction],
-    project: &'a ProjectName,
-) -> impl Iterator<Item = GenerationId> + 'a {
-    history
-        .iter()
-        .filter(|transaction| transaction.last.state.is_committed() && transaction.there)
-        .filter_map(about)
-        .filter(|about| about.project == *project)
-        .map(|about| about.to)
+/// Where a rollback leads a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The content of this generation comes back.
+    Back(GenerationId),
+    /// It is at the generation that was named.
+    There,
+    /// It is before the push that the others go back from.
+    Before,
+    /// It holds nothing to go back to.
+    Nowhere,
 }
 
 /// Sees that `to` is a generation of `project` that is still there. One that is older than what was
 /// told of the past is left to the host to judge.
-fn check(known: &Known, project: &ProjectName, to: GenerationId) -> Result<(), Obstacle> {
+fn check(known: &Known, asked: &Rollback, to: GenerationId) -> Result<(), Obstacle> {
+    let project = &asked.project;
     if possible(&known.history, project).any(|there| there == to) {
         return Ok(());
     }
@@ -115,15 +97,11 @@ fn check(known: &Known, project: &ProjectName, to: GenerationId) -> Result<(), O
             }
         },
     };
-    Err(not_possible(known, project, (to, &what)))
+    Err(not_possible(known, asked, (to, &what)))
 }
 
-fn not_possible(
-    known: &Known,
-    project: &ProjectName,
-    (to, what): (GenerationId, &str),
-) -> Obstacle {
-    let host = &known.host;
+fn not_possible(known: &Known, asked: &Rollback, (to, what): (GenerationId, &str)) -> Obstacle {
+    let (host, project) = (&known.host, &asked.project);
     let possible: Vec<String> = possible(&known.history, project)
         .filter(|there| *there != known.hello.manifest.generation)
         .take(POSSIBLE_MAX)
@@ -138,16 +116,11 @@ fn not_possible(
         kind: ObstacleKind::Gate,
         code: "push::rollout::not_its_generation".into(),
         why: format!("generation {to} of {host} {what}; {possible}"),
-        help: format!("see what they are: `push history ENV -l {host}`"),
+        help: format!(
+            "see what they are: `push history {} -l {host}`",
+            asked.provenance.environment
+        ),
     }
-}
-
-fn about(transaction: &Transaction) -> Option<&About> {
-    transaction
-        .first
-        .about
-        .as_ref()
-        .or(transaction.last.about.as_ref())
 }
 
 impl Intent for Rollback {
@@ -157,61 +130,80 @@ impl Intent for Rollback {
         HISTORY_MAX
     }
 
+    fn earlier(&self, known: &Known) -> Option<(ProjectName, GenerationId)> {
+        let to = self.goal(known)?;
+        (to != known.hello.manifest.generation).then(|| (self.project.clone(), to))
+    }
+
     fn plan(&self, known: &Known) -> Result<Proposal<RollbackPlan>, Obstacle> {
-        let wanted = self.to.or_else(|| target(&known.history, &self.project));
-        let to = wanted.ok_or_else(|| nothing_before(known, &self.project))?;
-        if self.to.is_some() {
-            check(known, &self.project, to)?;
+        if let Some(to) = self.to {
+            check(known, self, to)?;
         }
-        let manifest = &known.hello.manifest;
-        let slice = manifest.slice(&self.project);
-        let releases_now = slice
-            .map(|slice| {
-                let releases = slice.apps.iter();
-                releases.map(|(app, declared)| (app.clone(), declared.release.to_string()))
-            })
-            .into_iter()
-            .flatten()
-            .collect();
-        let releases_then = known
-            .history
-            .iter()
-            .find(|transaction| about(transaction).is_some_and(|about| about.to == to))
-            .map(|transaction| own(&transaction.releases, &self.project, manifest))
-            .unwrap_or_default();
-        let change = if to == manifest.generation {
-            Change::Nothing
-        } else {
-            Change::Something
+        let from = known.hello.manifest.generation;
+        let way = match self.goal(known) {
+            None => Way::Nowhere,
+            Some(to) if to == from => Way::There,
+            Some(to) => Way::Back(to),
         };
+        let changes = known.earlier.as_ref().map(|slice| {
+            let to = (&self.project, slice.as_ref());
+            HostPlan::between(&known.hello, (&known.host, known.way_in), to)
+        });
+        let (releases_now, releases_then) = self.releases(known);
         Ok(Proposal {
+            summary: changes.as_ref().map_or_else(|| nothing(from), summary),
+            change: match way {
+                Way::Back(_) => Change::Something,
+                Way::There | Way::Before | Way::Nowhere => Change::Nothing,
+            },
+            // It held once, but perhaps not for the way that the operator comes in by today.
+            confirm: Confirm::Needed,
+            refused: (way == Way::Nowhere).then(|| self.nothing_before(known)),
+            texts_wanted: BTreeSet::new(),
             plan: RollbackPlan {
-                from: manifest.generation,
-                to,
+                from,
+                way,
+                changes: changes.map(Box::new),
                 releases_now,
                 releases_then,
             },
-            summary: Summary {
-                base: manifest.generation,
-                added: 0,
-                changed: 0,
-                removed: 0,
-                effects: Vec::new(),
-                risks: BTreeSet::new(),
-            },
-            change,
-            // What comes back may close the way in, and only the host could tell.
-            confirm: Confirm::Needed,
-            refused: None,
-            texts_wanted: BTreeSet::new(),
         })
     }
 
+    /// After a push that came only to some hosts, only those go back from it: the others are where it
+    /// found them.
+    fn compare(&self, plans: &mut BTreeMap<HostName, &mut Planned<RollbackPlan>>) {
+        if self.to.is_none() {
+            let run = |planned: &Planned<_>| brought_by(&planned.known, &self.project);
+            let newest = plans.values().map(|planned| run(planned)).max().flatten();
+            for planned in plans.values_mut().filter(|planned| run(planned) != newest) {
+                stay(&mut planned.proposal);
+            }
+        }
+        let (stuck, others): (Vec<&HostName>, Vec<&HostName>) = plans
+            .keys()
+            .partition(|host| plans[*host].proposal.plan.way == Way::Nowhere);
+        if others.is_empty() {
+            return;
+        }
+        let help = self.without(&stuck);
+        let refused = plans
+            .values_mut()
+            .filter(|planned| planned.proposal.plan.way == Way::Nowhere)
+            .filter_map(|planned| planned.proposal.refused.as_mut());
+        for obstacle in refused {
+            obstacle.help.clone_from(&help);
+        }
+    }
+
     fn request(&self, known: &Known, plan: &RollbackPlan) -> Result<Request, Obstacle> {
+        let Way::Back(to) = plan.way else {
+            return Err(self.nothing_before(known));
+        };
         Ok(Request::Restage(Restage {
             project: self.project.clone(),
             base: plan.from,
-            to: plan.to,
+            to,
             provenance: self.provenance.clone(),
             way_in: known.way_in,
         }))
@@ -244,153 +236,89 @@ fn own(
         .collect()
 }
 
-fn nothing_before(known: &Known, project: &ProjectName) -> Obstacle {
-    let (host, at) = (&known.host, known.hello.manifest.generation);
-    Obstacle {
-        kind: ObstacleKind::Gate,
-        code: "push::rollout::nothing_before".into(),
-        why: format!(
-            "{host} is at generation {at} and holds no committed generation of {project} before it"
-        ),
-        help: format!("see what is there: `push history ENV -l {host}`"),
+impl Rollback {
+    /// The generation whose content comes back to a host.
+    fn goal(&self, known: &Known) -> Option<GenerationId> {
+        self.to.or_else(|| target(&known.history, &self.project))
+    }
+
+    /// The releases in effect, and those that come back as far as the host remembers.
+    fn releases(&self, known: &Known) -> (BTreeMap<AppName, String>, BTreeMap<AppName, String>) {
+        let manifest = &known.hello.manifest;
+        let apps = manifest.slice(&self.project).into_iter();
+        let now = apps
+            .flat_map(|slice| &slice.apps)
+            .map(|(app, declared)| (app.clone(), declared.release.to_string()));
+        let to = self.goal(known);
+        let then = known
+            .history
+            .iter()
+            .find(|transaction| about(transaction).map(|about| about.to) == to)
+            .map(|transaction| own(&transaction.releases, &self.project, manifest));
+        (now.collect(), then.unwrap_or_default())
+    }
+
+    fn nothing_before(&self, known: &Known) -> Obstacle {
+        let (host, project) = (&known.host, &self.project);
+        let at = known.hello.manifest.generation;
+        Obstacle {
+            kind: ObstacleKind::Gate,
+            code: "push::rollout::nothing_before".into(),
+            why: format!(
+                "{host} is at generation {at} and holds no committed generation of {project} before it"
+            ),
+            help: format!(
+                "see what is there: `push history {} -l {host}`",
+                self.provenance.environment
+            ),
+        }
+    }
+
+    /// The same rollback without some hosts, for typing.
+    fn without(&self, hosts: &[&HostName]) -> String {
+        let slice = if self.project.as_str() == HOST_SLICE {
+            format!(" --slice {HOST_SLICE}")
+        } else {
+            String::new()
+        };
+        let limits = self.limit.iter().cloned();
+        let limits = limits.chain(hosts.iter().map(|host| format!("!{host}")));
+        // A shell would take `!`, `*` and the like for its own.
+        let limits: Vec<String> = limits.collect();
+        format!(
+            "go back without it: `push rollback {}{slice} -l '{}'`",
+            self.provenance.environment,
+            limits.join("' -l '")
+        )
+    }
+}
+
+/// A host that is left as it is.
+fn stay(proposal: &mut Proposal<RollbackPlan>) {
+    let plan = &mut proposal.plan;
+    plan.way = Way::Before;
+    plan.changes = None;
+    proposal.summary = nothing(plan.from);
+    proposal.change = Change::Nothing;
+    proposal.confirm = Confirm::NotNeeded;
+    proposal.refused = None;
+}
+
+fn nothing(base: GenerationId) -> Summary {
+    Summary {
+        base,
+        added: 0,
+        changed: 0,
+        removed: 0,
+        effects: Vec::new(),
+        risks: BTreeSet::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use push_wire::journal::{Cause, Record};
-
+    use super::super::past::tests::{known, of, pruned, shop, taken_back};
     use super::*;
-
-    /// A committed generation of `shop`; `restores` makes it a rollback.
-    fn shop(to: u64, restores: Option<u64>) -> Transaction {
-        of("shop", to, restores)
-    }
-
-    fn of(project: &str, to: u64, restores: Option<u64>) -> Transaction {
-        let about = About {
-            from: GenerationId(to.saturating_sub(1)),
-            to: GenerationId(to),
-            project: project.parse().unwrap(),
-            restores: restores.map(GenerationId),
-            provenance: Provenance {
-                operator: "anna\u{1b}[2J".into(),
-                ..Provenance::default()
-            },
-            confirm_within_ms: None,
-            nonce: Digest::of(""),
-        };
-        let record = |state, about| Record {
-            sequence: to,
-            transaction: format!("t{to}").parse().unwrap(),
-            at_unix_s: 0,
-            state,
-            about,
-        };
-        Transaction {
-            first: record(State::Prepared, Some(about)),
-            last: record(State::Committed, None),
-            releases: BTreeMap::new(),
-            there: true,
-        }
-    }
-
-    fn taken_back(mut transaction: Transaction) -> Transaction {
-        transaction.last.state = State::TakenBack(Cause::Asked);
-        transaction
-    }
-
-    fn pruned(mut transaction: Transaction) -> Transaction {
-        transaction.there = false;
-        transaction
-    }
-
-    /// A past, told in words, and where it goes back to.
-    type Golden = (&'static str, Vec<Transaction>, Option<u64>);
-
-    fn of_one_project() -> Vec<Golden> {
-        vec![
-            ("no past at all", vec![], None),
-            ("nothing before the first", vec![shop(1, None)], None),
-            ("one step", vec![shop(2, None), shop(1, None)], Some(1)),
-            (
-                "not to what was taken back",
-                vec![shop(3, None), taken_back(shop(2, None)), shop(1, None)],
-                Some(1),
-            ),
-            (
-                "what is in effect is not the failed latest",
-                vec![taken_back(shop(3, None)), shop(2, None), shop(1, None)],
-                Some(1),
-            ),
-            (
-                "twice goes two steps",
-                vec![
-                    shop(4, Some(2)),
-                    shop(3, None),
-                    shop(2, None),
-                    shop(1, None),
-                ],
-                Some(1),
-            ),
-            (
-                "no further than the first",
-                vec![shop(3, Some(1)), shop(2, None), shop(1, None)],
-                None,
-            ),
-            (
-                "after a new push over a rollback",
-                vec![
-                    shop(4, None),
-                    shop(3, Some(1)),
-                    shop(2, None),
-                    shop(1, None),
-                ],
-                Some(3),
-            ),
-            (
-                "back from a rollback of a rollback",
-                vec![
-                    shop(5, Some(4)),
-                    shop(4, Some(2)),
-                    shop(3, None),
-                    shop(2, None),
-                    shop(1, None),
-                ],
-                Some(1),
-            ),
-        ]
-    }
-
-    fn of_several() -> Vec<Golden> {
-        vec![
-            (
-                "other projects' pushes do not count",
-                vec![of("blog", 3, None), shop(2, None), shop(1, None)],
-                Some(1),
-            ),
-            (
-                "other projects' rollbacks do not count",
-                vec![of("blog", 4, Some(1)), shop(3, None), shop(2, None)],
-                Some(2),
-            ),
-            (
-                "nor what only others had",
-                vec![shop(2, None), of("blog", 1, None)],
-                None,
-            ),
-            (
-                "not to what is pruned",
-                vec![shop(3, None), pruned(shop(2, None)), shop(1, None)],
-                Some(1),
-            ),
-            (
-                "the order told does not matter",
-                vec![shop(1, None), shop(2, None)],
-                Some(1),
-            ),
-        ]
-    }
 
     #[test]
     fn a_rollback_speaks_of_its_own_project_alone() {
@@ -424,30 +352,21 @@ mod tests {
         assert_eq!(apps, ["api"]);
     }
 
-    #[test]
-    fn going_back_finds_the_last_commit_before_what_is_in_effect() {
-        for (what, history, expected) in of_one_project().into_iter().chain(of_several()) {
-            let found = target(&history, &"shop".parse().unwrap());
-            assert_eq!(found, expected.map(GenerationId), "{what}");
-        }
-    }
-
-    fn known(history: Vec<Transaction>, at: u64) -> Known {
-        let mut hello = crate::desired::sample::hello();
-        hello.manifest.generation = GenerationId(at);
-        Known {
-            host: "web1".parse().unwrap(),
-            way_in: 22,
-            hello,
-            history,
-            lacking: std::collections::BTreeSet::new(),
+    fn asked(to: Option<u64>) -> Rollback {
+        Rollback {
+            project: "shop".parse().unwrap(),
+            to: to.map(GenerationId),
+            provenance: Provenance {
+                environment: "prod".into(),
+                ..Provenance::default()
+            },
+            limit: vec![],
         }
     }
 
     fn refused(history: Vec<Transaction>, to: u64) -> Option<String> {
         let known = known(history, 4);
-        let shop = "shop".parse().unwrap();
-        let refused = check(&known, &shop, GenerationId(to)).err();
+        let refused = check(&known, &asked(None), GenerationId(to)).err();
         refused.map(|obstacle| obstacle.why)
     }
 

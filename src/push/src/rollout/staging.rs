@@ -155,10 +155,10 @@ pub async fn meet(
 
 async fn call_again(contact: &mut Contact, error: Error, lost: u32) -> Result<(), Outcome> {
     if !error.is_lost() {
-        return Err(before_switch(&error));
+        return Err(before_switch(&contact.access, &error));
     }
     if lost >= CONNECTIONS_MAX {
-        return Err(given_up(&error));
+        return Err(given_up(&contact.access, &error));
     }
     let reconnecting = Step::Reconnecting {
         during: Phase::Staging,
@@ -171,17 +171,18 @@ async fn call_again(contact: &mut Contact, error: Error, lost: u32) -> Result<()
         match contact.renew().await {
             Ok(()) => return Ok(()),
             // Somebody answered: asking again makes it no better, and sshd punishes who insists.
-            Err(error) if !error.is_lost() => return Err(before_switch(&error)),
+            Err(error) if !error.is_lost() => return Err(before_switch(&contact.access, &error)),
             Err(_) => tokio::time::sleep(pause).await,
         }
         pause *= 2;
     }
-    contact.renew().await.map_err(|error| given_up(&error))
+    let last = contact.renew().await;
+    last.map_err(|error| given_up(&contact.access, &error))
 }
 
 /// The outcome of a host that was lost while staging and is not called any more.
-fn given_up(error: &Error) -> Outcome {
-    let mut outcome = before_switch(error);
+fn given_up(access: &Access, error: &Error) -> Outcome {
+    let mut outcome = before_switch(access, error);
     if let Outcome::Unreachable { obstacle } | Outcome::Failed { obstacle } = &mut outcome {
         obstacle.help = format!("{RESUMED}\n{}", obstacle.help);
     }

@@ -4,12 +4,36 @@
 //! spoken of where one would be taken, and never for a jump host, which is not given the fleet's.
 
 use super::error::Error;
+use crate::name::EnvironmentName;
 
 /// The methods of a server that a password answers.
 const BY_PASSWORD: [&str; 2] = ["password", "keyboard-interactive"];
 
+/// A login that did not succeed.
+pub(super) fn login(error: &Error) -> String {
+    match error {
+        Error::AuthRefused {
+            user,
+            host,
+            allowed,
+            ..
+        } => refused((user, host), allowed),
+        Error::AuthCutOff { .. } => {
+            "name the one right key with `identity` in the inventory (or IdentitiesOnly in ~/.ssh/config): servers \
+             hang up after a few wrong ones"
+                .into()
+        }
+        Error::PassphraseNeeded { path, .. } => {
+            format!("load it into an agent first: `ssh-add {}`", path.display())
+        }
+        _ => "log in with a key, named with `identity` in the inventory or loaded into an agent, or pass the \
+              password: `--password-from FILE`, where `-` is stdin"
+            .into(),
+    }
+}
+
 /// A server that took nothing of what was offered to it.
-pub(super) fn refused((user, host): (&str, &str), allowed: &str) -> String {
+fn refused((user, host): (&str, &str), allowed: &str) -> String {
     let by_key = by_key((user, host));
     if takes_passwords(allowed) {
         format!(
@@ -21,7 +45,7 @@ pub(super) fn refused((user, host): (&str, &str), allowed: &str) -> String {
 }
 
 /// The same for a host on the way, and whatever else can be wrong there.
-pub(super) fn at_jump_host(hop: &str, cause: &Error) -> String {
+pub(super) fn at_jump_host(hop: &str, cause: &Error, environment: &EnvironmentName) -> String {
     const ASKED: &str =
         "which asks for its password; `--password-from` is for the hosts of the inventory alone";
     match cause {
@@ -33,7 +57,7 @@ pub(super) fn at_jump_host(hop: &str, cause: &Error) -> String {
                 "log in to {hop} with a key, loaded into an agent, or run it in a terminal, {ASKED}"
             )
         }
-        cause => cause.help(),
+        cause => cause.help(environment),
     }
 }
 
@@ -71,7 +95,11 @@ mod tests {
     use crate::transport::HostKey;
     use std::sync::Arc;
 
-    fn refused(allowed: &str) -> Error {
+    fn prod() -> EnvironmentName {
+        "prod".parse().unwrap()
+    }
+
+    fn refused_by(allowed: &str) -> Error {
         Error::AuthRefused {
             host: "web1".into(),
             user: "root".into(),
@@ -91,11 +119,11 @@ mod tests {
 
     #[test]
     fn a_password_is_spoken_of_where_one_would_be_taken() {
-        insta::assert_snapshot!(refused("publickey").help(), @"put one of these keys into ~root/.ssh/authorized_keys on web1, or name the right one with `identity` in the inventory");
-        insta::assert_snapshot!(refused("publickey, password").help(), @"put one of these keys into ~root/.ssh/authorized_keys on web1, or name the right one with `identity` in the inventory, or pass the right password of root: `--password-from FILE`, where `-` is stdin");
+        insta::assert_snapshot!(refused_by("publickey").help(&prod()), @"put one of these keys into ~root/.ssh/authorized_keys on web1, or name the right one with `identity` in the inventory");
+        insta::assert_snapshot!(refused_by("publickey, password").help(&prod()), @"put one of these keys into ~root/.ssh/authorized_keys on web1, or name the right one with `identity` in the inventory, or pass the right password of root: `--password-from FILE`, where `-` is stdin");
         assert_eq!(
-            refused("keyboard-interactive").help(),
-            refused("publickey, password").help()
+            refused_by("keyboard-interactive").help(&prod()),
+            refused_by("publickey, password").help(&prod())
         );
     }
 
@@ -105,11 +133,11 @@ mod tests {
             host: "web1".into(),
             user: "root".into(),
         };
-        insta::assert_snapshot!(behind(refused("publickey, password")).help(), @"put one of these keys into ~root/.ssh/authorized_keys on web1, or name the right one with `identity` in the inventory, or run it in a terminal, which asks for its password; `--password-from` is for the hosts of the inventory alone");
-        insta::assert_snapshot!(behind(needed).help(), @"log in to web1 with a key, loaded into an agent, or run it in a terminal, which asks for its password; `--password-from` is for the hosts of the inventory alone");
+        insta::assert_snapshot!(behind(refused_by("publickey, password")).help(&prod()), @"put one of these keys into ~root/.ssh/authorized_keys on web1, or name the right one with `identity` in the inventory, or run it in a terminal, which asks for its password; `--password-from` is for the hosts of the inventory alone");
+        insta::assert_snapshot!(behind(needed).help(&prod()), @"log in to web1 with a key, loaded into an agent, or run it in a terminal, which asks for its password; `--password-from` is for the hosts of the inventory alone");
         assert_eq!(
-            behind(refused("publickey")).help(),
-            refused("publickey").help()
+            behind(refused_by("publickey")).help(&prod()),
+            refused_by("publickey").help(&prod())
         );
     }
 
@@ -119,7 +147,7 @@ mod tests {
             host: "web1".into(),
             bits: 1024,
         };
-        insta::assert_snapshot!(short.help(), @"make web1 new keys on its own console, where sshd is to take them: `rm /etc/ssh/ssh_host_rsa_key*`, `ssh-keygen -A`, `systemctl restart ssh`; then run `push trust web1`");
+        insta::assert_snapshot!(short.help(&prod()), @"make web1 new keys on its own console, where sshd is to take them: `rm /etc/ssh/ssh_host_rsa_key*`, `ssh-keygen -A`, `systemctl restart ssh`; then run `push trust web1`");
         let revoked = Error::HostKeyRevoked {
             host: "web1".into(),
             key: HostKey::parse(
@@ -129,6 +157,6 @@ mod tests {
             file: "known_hosts".into(),
             line: 1,
         };
-        insta::assert_snapshot!(revoked.help(), @"the key was revoked because it is known to others; give web1 a new one, then run `push trust web1`");
+        insta::assert_snapshot!(revoked.help(&prod()), @"the key was revoked because it is known to others; give web1 a new one, then run `push trust web1`");
     }
 }

@@ -7,6 +7,7 @@
 use super::advice;
 use super::host_key::HostKey;
 use super::known_hosts::KnownKey;
+use crate::name::EnvironmentName;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -347,8 +348,8 @@ impl Error {
         }
     }
 
-    /// What to do next.
-    pub fn help(&self) -> String {
+    /// What to do next, of a host of this environment.
+    pub fn help(&self, environment: &EnvironmentName) -> String {
         match self {
             Self::HostKeyUnknown { .. }
             | Self::HostKeyOtherType { .. }
@@ -357,7 +358,7 @@ impl Error {
             Self::AuthRefused { .. }
             | Self::AuthCutOff { .. }
             | Self::PassphraseNeeded { .. }
-            | Self::PasswordNeeded { .. } => self.help_with_login(),
+            | Self::PasswordNeeded { .. } => advice::login(self),
             Self::BadName { .. } => "correct it in the inventory or in ~/.ssh/config".into(),
             Self::BadPin { host, .. } => {
                 format!(
@@ -386,9 +387,9 @@ impl Error {
             }
             Self::Jump { hop, cause, .. } if cause.shown_key().is_some() => format!(
                 "{}. If {hop} is no host of the inventory, `ssh {hop}` asks about its key instead",
-                cause.help()
+                cause.help(environment)
             ),
-            Self::Jump { hop, cause, .. } => advice::at_jump_host(hop, cause),
+            Self::Jump { hop, cause, .. } => advice::at_jump_host(hop, cause, environment),
             Self::ForwardRefused { hop, .. } => {
                 format!("check the address as seen from {hop}, and AllowTcpForwarding in its sshd_config")
             }
@@ -397,13 +398,14 @@ impl Error {
                 format!("check ForceCommand, MaxSessions and the account's shell on {host}")
             }
             Self::Lost { host, .. } | Self::Closed { host } | Self::NotEnded { host, .. } => {
-                format!("run `push status ENVIRONMENT -l {host}` to see what {host} says about itself")
+                format!("run `push status {environment} -l {host}` to see what {host} says about itself")
             }
             Self::Local { program, .. } => format!("check that {program} is installed and can be run"),
         }
     }
 
-    fn help_with_host_key(&self) -> String {
+    /// What to do next where a key is not believed; empty for everything else.
+    pub fn help_with_host_key(&self) -> String {
         match self {
             Self::HostKeyUnknown { host, key, .. } | Self::HostKeyOtherType { host, key, .. } => {
                 format!(
@@ -419,8 +421,7 @@ impl Error {
                 key_file(key)
             ),
             Self::HostKeyRevoked { host, .. } => advice::revoked_host_key(host),
-            // Only errors about a host's key come here.
-            _ => self.to_string(),
+            _ => String::new(),
         }
     }
 
@@ -432,21 +433,6 @@ impl Error {
             | Self::HostKeyChanged { key, .. }
             | Self::HostKeyRevoked { key, .. } => Some(key),
             _ => None,
-        }
-    }
-
-    fn help_with_login(&self) -> String {
-        match self {
-            Self::AuthRefused { user, host, allowed, .. } => advice::refused((user, host), allowed),
-            Self::AuthCutOff { .. } => "name the one right key with `identity` in the inventory (or IdentitiesOnly in \
-                 ~/.ssh/config): servers hang up after a few wrong ones"
-                .into(),
-            Self::PassphraseNeeded { path, .. } => {
-                format!("load it into an agent first: `ssh-add {}`", path.display())
-            }
-            _ => "log in with a key, named with `identity` in the inventory or loaded into an agent, or pass the \
-                  password: `--password-from FILE`, where `-` is stdin"
-                .into(),
         }
     }
 
@@ -558,7 +544,7 @@ mod tests {
             note: None,
         };
         insta::assert_snapshot!(error.to_string(), @"the key of web1 is not known: ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE");
-        insta::assert_snapshot!(error.help(), @"run `push trust web1`: it pins the key once you have compared its fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the host's own console");
+        insta::assert_snapshot!(error.help(&"prod".parse().unwrap()), @"run `push trust web1`: it pins the key once you have compared its fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the host's own console");
         assert!(error.is_unreachable());
     }
 
@@ -570,7 +556,21 @@ mod tests {
             expected: vec!["ssh-ed25519 SHA256:x".into()],
         };
         insta::assert_snapshot!(error.to_string(), @"THE KEY OF web1 HAS CHANGED: it shows ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE, expected ssh-ed25519 SHA256:x");
-        insta::assert_snapshot!(error.help(), @"nothing was sent to it. If web1 was rebuilt, compare the new fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on its console, then run `push trust web1`; if it was not rebuilt, somebody may be in between");
+        insta::assert_snapshot!(error.help(&"prod".parse().unwrap()), @"nothing was sent to it. If web1 was rebuilt, compare the new fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on its console, then run `push trust web1`; if it was not rebuilt, somebody may be in between");
+    }
+
+    #[test]
+    fn what_to_type_names_the_real_environment_and_host() {
+        let lost = Error::lost("web1", "reset");
+        let prod = "prod".parse().unwrap();
+        insta::assert_snapshot!(lost.help(&prod), @"run `push status prod -l web1` to see what web1 says about itself");
+        let revoked = Error::HostKeyRevoked {
+            host: "web1".into(),
+            key: key(),
+            file: PathBuf::from("known_hosts"),
+            line: 1,
+        };
+        insta::assert_snapshot!(revoked.help(&prod), @"the key was revoked because it is known to others; give web1 a new one, then run `push trust web1`");
     }
 
     #[test]

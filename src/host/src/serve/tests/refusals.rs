@@ -6,6 +6,7 @@ use super::*;
 use crate::journal::{self, Entry};
 use crate::machine::{Access, Disk};
 use push_wire::facts::Needs;
+use push_wire::manifest::Answer;
 use push_wire::message::Restage;
 
 /// Stages a change of the good push on a host that has it, and returns why not.
@@ -80,6 +81,39 @@ fn claimed_by_another_slice() {
         matches!(&found, Refusal::Claimed(claims) if claims.len() == 4),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_server_name_that_another_projects_site_answers_to() {
+    let answers = |stage: &mut Stage, app: &str| {
+        let answer = Answer {
+            name: "a.example".into(),
+            at: "80".into(),
+        };
+        stage.slice.answers = [(app.parse().unwrap(), [answer].into())].into();
+    };
+    let (mut host, mut first) = (pushed(), stage(1));
+    answers(&mut first, "api");
+    converse(&mut host, staging(&first));
+    assert_eq!(switch(&mut host, 2, "t2"), State::Committed);
+    // Nothing but the name is the same.
+    let mut asked = stage(2);
+    let mut app = first.slice.apps.into_values().next().unwrap();
+    app.ports.clear();
+    asked.project = "blog".parse().unwrap();
+    asked.slice = Slice::default();
+    asked.slice.apps.insert("blog".parse().unwrap(), app);
+    answers(&mut asked, "blog");
+    let replies = converse(&mut host, staging(&asked));
+    let [Reply::Refused(refusal)] = replies.as_slice() else {
+        panic!("{replies:?}")
+    };
+    let Refusal::Claimed(claims) = &**refusal else {
+        panic!("{refusal:?}")
+    };
+    assert_eq!(claims.len(), 1, "{claims:?}");
+    assert_eq!(claims[0].what, "server name a.example at 80");
+    assert_eq!(claims[0].holder.as_str(), "shop");
 }
 
 #[test]

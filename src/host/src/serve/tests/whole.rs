@@ -53,6 +53,34 @@ fn whoever_only_looks_gets_the_same_first_word_and_writes_nothing() {
 }
 
 #[test]
+fn what_a_project_had_is_told_as_long_as_its_generation_is_there_as_push_left_it() {
+    let mut host = pushed();
+    let mut next = stage(1);
+    put(&mut next, b"another file");
+    let path = "/etc/x/y".parse().unwrap();
+    next.slice.files.insert(path, file("another file"));
+    converse(&mut host, staging(&next));
+    assert_eq!(switch(&mut host, 2, "t2"), State::Committed);
+    let earlier = |host: &mut Simulated, project: &str, generation: u64| {
+        let request = Request::Earlier {
+            project: project.parse().unwrap(),
+            generation: GenerationId(generation),
+        };
+        match converse(host, said(&request)).pop() {
+            Some(Reply::Earlier(slice)) => slice.map(|slice| *slice),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(earlier(&mut host, "shop", 1), Some(stage(0).slice));
+    assert_eq!(earlier(&mut host, "blog", 1), None);
+    assert_eq!(earlier(&mut host, "shop", 3), None);
+    let manifest = Path::new("/etc/push/generations/1/manifest.json");
+    let access = crate::machine::Access::public_file();
+    crate::machine::replace(&mut host, manifest, b"{}", &access).unwrap();
+    assert_eq!(earlier(&mut host, "shop", 1), None);
+}
+
+#[test]
 fn a_staged_release_has_its_content_modes_links_and_shared_folder() {
     let host = pushed();
     let release = "/srv/api/releases/r1";

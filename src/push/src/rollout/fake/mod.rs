@@ -129,6 +129,8 @@ pub struct Host {
     pub partial: Option<(Digest, u64)>,
     /// Its past.
     pub history: Vec<Transaction>,
+    /// What it had in generations that are there to go back to.
+    pub earlier: BTreeMap<GenerationId, Slice>,
     /// What was asked of it, in order.
     pub asked: Vec<String>,
     /// Connections made to it.
@@ -208,6 +210,7 @@ impl Default for Host {
             lacks: Vec::new(),
             partial: None,
             history: Vec::new(),
+            earlier: BTreeMap::new(),
             asked: Vec::new(),
             dials: 0,
             received: 0,

@@ -228,6 +228,12 @@ impl Serving {
                 let lacking = packages.map(push_wire::groundwork::Work::Package);
                 self.say(&Reply::Survey(lacking.collect())).await
             }
+            Request::Earlier { generation, .. } => {
+                let slice = self
+                    .world
+                    .host(&self.name, |host| host.earlier.get(&generation).cloned());
+                self.say(&Reply::Earlier(slice.map(Box::new))).await
+            }
             Request::Offer(_) => self.offer().await,
             Request::UpgradeSystem(order) => self.upgrade_system(*order).await,
             Request::Texts { digests } => {

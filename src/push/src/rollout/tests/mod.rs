@@ -3,6 +3,7 @@
 mod before_switch;
 mod flood;
 mod interrupted;
+mod rollback;
 mod switching;
 mod truth;
 mod upgrading;
@@ -237,6 +238,7 @@ impl Scene {
             ..Target::at(host.as_str(), "192.0.2.1", 22)
         };
         Access {
+            environment: self.policy.environment.clone(),
             dialer: Arc::new(self.world.clone()),
             targets: self
                 .hosts
