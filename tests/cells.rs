@@ -38,6 +38,11 @@ const FAULTS: &[&str] = &[
     "no view of what is staged",
     "nginx refuses the reload",
     "a unit is bad",
+    "a unit hangs",
+    "the way back fails too",
+    "systemd starts it too late",
+    "push-host missing, older or unfit",
+    "an app dies after the commit",
     "service that crash-loops",
     "health that flaps",
     "health that never comes",
@@ -112,7 +117,8 @@ const CELLS: &[(&str, &str, &str)] = &[
     ("two pushes at once", "on trial", "of_two_who_push_at_once_one_is_told_who_is_at_it_and_one_who_waits_has_his_turn"),
     ("two pushes at once", "any", "push_host_is_replaced_only_while_nobody_is_at_it"),
     ("two pushes at once", "switching", "a_switch_planned_against_another_generation_begins_nothing"),
-    ("stale lock", "any", "a_laptop_that_dies_during_the_switch_is_not_needed"),
+    ("stale lock", "any", "a_laptop_that_dies_while_staging_leaves_a_spool_to_resume_and_a_free_lock"),
+    ("wrong host key", "staging", "another_key_than_the_one_that_was_given_is_sent_nothing"),
     // The way in.
     ("sshd restarted", "on trial", "sshd_restarted_during_the_switch_changes_nothing"),
     ("sshd restarted", "any", "a_connection_cut_at_any_frame_is_made_again_and_the_push_ends_as_it_would_have"),
@@ -132,6 +138,13 @@ const CELLS: &[(&str, &str, &str)] = &[
     ("nginx refuses the reload", "switching", "an_nginx_that_keeps_its_old_configuration_is_found_out"),
     ("a unit is bad", "staging", "what_nginx_sshd_or_systemd_refuse_changes_nothing_anywhere"),
     ("a unit is bad", "switching", "a_unit_that_does_not_start_takes_the_switch_back_and_names_the_effect"),
+    ("a unit hangs", "switching", "a_service_that_hangs_while_it_starts_is_taken_back_and_runs_again"),
+    ("the way back fails too", "taking back", "a_way_back_that_does_not_hold_is_tried_again_until_it_does"),
+    ("the way back fails too", "taking back", "a_way_back_that_does_not_hold_is_no_end_and_a_recovery_after_the_repair_is_one"),
+    ("systemd starts it too late", "switching", "a_switch_that_systemd_starts_after_it_was_refused_begins_nothing"),
+    ("push-host missing, older or unfit", "staging", "a_push_host_that_is_not_what_was_announced_or_comes_in_the_midst_of_a_switch_is_not_installed"),
+    ("push-host missing, older or unfit", "staging", "push_host_is_replaced_only_while_nobody_is_at_it"),
+    ("an app dies after the commit", "afterwards", "an_app_that_dies_after_the_commit_is_told_and_one_command_goes_back"),
     ("service that crash-loops", "on trial", "a_crash_looping_app_is_taken_back_and_its_hostile_last_words_are_shown_escaped"),
     ("service that crash-loops", "on trial", "a_service_that_dies_again_and_again_is_taken_back_and_runs_again"),
     ("service that crash-loops", "on trial", "a_service_that_restarts_by_itself_is_taken_back"),
@@ -154,6 +167,7 @@ const CELLS: &[(&str, &str, &str)] = &[
     ("disk full", "staging", "a_full_disk_and_full_inodes_refuse_the_push_before_anything_is_live"),
     ("disk full", "staging", "a_spool_that_has_no_room_is_told_and_left_empty"),
     ("disk full", "staging", "a_disk_that_fills_up_is_told_and_what_was_uploaded_in_vain_goes"),
+    ("disk full", "any", "a_journal_that_is_written_anew_in_trouble_can_be_gone_on_with"),
     ("disk full", "any", "a_disk_that_fills_up_at_any_call_does_not_keep_a_host_from_going_back"),
     ("disk full", "staging", "a_disk_that_runs_full_at_any_stage_leaves_a_host_that_is_whole_and_boots"),
     ("disk full", "switching", "a_disk_that_runs_full_at_any_stage_leaves_a_host_that_is_whole_and_boots"),
@@ -216,6 +230,17 @@ fn tests_in(source: &str) -> Vec<String> {
             Some(name.trim().to_owned())
         })
         .collect()
+}
+
+/// As `tests/run` prints it at its end.
+#[test]
+fn every_cell_is_told() {
+    let told: String = CELLS
+        .iter()
+        .map(|(fault, stage, test)| format!("{fault} | {stage} | {test}\n"))
+        .collect();
+    print!("{told}{} cells of {} faults\n", CELLS.len(), FAULTS.len());
+    assert!(CELLS.len() > FAULTS.len());
 }
 
 #[test]

@@ -333,6 +333,7 @@ pub struct Tally {
     /// Hosts found at what the push wanted.
     new: u32,
     boots: Vec<Duration>,
+    recoveries: Vec<Duration>,
 }
 
 impl Tally {
@@ -360,9 +361,10 @@ impl Tally {
         self.twice += 1;
     }
 
-    /// A boot.
-    pub fn booted(&mut self, took: Duration) {
+    /// A boot, and what of it was the recovery.
+    pub fn booted(&mut self, took: Duration, recovery: Option<Duration>) {
         self.boots.push(took);
+        self.recoveries.extend(recovery);
     }
 
     /// How it ended.
@@ -389,7 +391,14 @@ impl fmt::Display for Tally {
         writeln!(f, "  never came: {:?}", self.missed)?;
         writeln!(f, "  last state on the disk: {:?}", self.durable)?;
         writeln!(f, "  exit codes: {:?}", self.codes)?;
-        let slowest = self.boots.iter().max().copied().unwrap_or_default();
-        write!(f, "  {} boots, the slowest {slowest:?}", self.boots.len())
+        let slowest = |of: &[Duration]| of.iter().max().copied().unwrap_or_default();
+        write!(
+            f,
+            "  {} boots, the slowest {:?}; {} recoveries, the slowest {:?}",
+            self.boots.len(),
+            slowest(&self.boots),
+            self.recoveries.len(),
+            slowest(&self.recoveries)
+        )
     }
 }

@@ -170,6 +170,8 @@ fn a_disk_that_becomes_read_only_during_the_switch_leaves_a_host_that_is_whole_a
         let known = before.news().len();
         std::thread::sleep(std::time::Duration::from_secs(8));
         assert_eq!(before.news().len(), known, "nothing can be written");
+        let status = lab.push(&["status", "prod"]).stdout;
+        assert!(status.contains("running: "), "{status}");
         host.power_cut().unwrap();
         host.boot_again().unwrap();
         now = before.ends(&running.end()).unwrap();

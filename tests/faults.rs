@@ -296,3 +296,23 @@ fn an_app_whose_health_flaps_is_taken_back() {
     let said = lab.push(&["prod", "--yes"]).exits(5);
     assert_eq!(before.ends(&said), Some(1));
 }
+
+#[test]
+fn an_app_that_dies_after_the_commit_is_told_and_one_command_goes_back() {
+    let Some(lab) = pushed() else { return };
+    let host = lab.host("web1");
+    goes_on(&lab, 2);
+    let known = journal(host).len();
+    let (program, service) = ("chmod a-x /srv/api/current/api", "api.service");
+    host.succeed(&["sh", "-c", program]).unwrap();
+    host.succeed(&["systemctl", "kill", "--signal=KILL", service])
+        .unwrap();
+    eventually("a status that tells", SOON, || {
+        let status = lab.push(&["status", "prod"]).stdout;
+        let line = status.lines().find(|line| line.contains(service));
+        line.is_some_and(|line| !line.contains("active (running)"))
+    });
+    assert_eq!(journal(host).len(), known, "nobody goes back silently");
+    lab.push(&["rollback", "prod", "--yes"]).exits(0);
+    assert_eq!(whole(host), tag(1));
+}

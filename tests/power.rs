@@ -168,7 +168,7 @@ impl Series {
                 witness::story(before.host())
             )
         });
-        self.tally.booted(booted);
+        self.tally.booted(booted, recovery(before.host()));
         say(&format!(
             "{:?}: {kind:?} {moment:?}: {durable:?}",
             self.filesystem
@@ -311,6 +311,24 @@ fn wait_for(
     }
     std::thread::sleep(delay);
     Seen::Came
+}
+
+/// How long the recovery of this boot took, as systemd counts it; `None` where there was nothing to recover.
+fn recovery(host: &RehearsalHost) -> Option<Duration> {
+    let moment = |which: &str| {
+        let property = format!("--property=ExecMain{which}TimestampMonotonic");
+        let argv = [
+            "systemctl",
+            "show",
+            "--value",
+            &property,
+            "push-recover.service",
+        ];
+        let said = host.succeed(&argv).unwrap();
+        let us = said.trim().parse().unwrap_or(0);
+        (us > 0).then(|| Duration::from_micros(us))
+    };
+    moment("Exit")?.checked_sub(moment("Start")?)
 }
 
 /// Boots a host and cuts its power a moment later.
