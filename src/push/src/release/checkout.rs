@@ -93,9 +93,10 @@ impl Checkout {
     }
 }
 
-/// The id of a release made now: `<UTC time>-<commit>[-dirty]`, or the time alone without git.
+/// The id of a release made now: `<UTC time>-<commit>[-dirty]`, or the time alone without git. The time has
+/// milliseconds, since pushes may follow one another within a second, and one id is one content.
 pub fn release_id(at: Timestamp, checkout: Option<&Checkout>) -> Option<ReleaseId> {
-    let time = at.strftime("%Y%m%dT%H%M%SZ");
+    let time = at.strftime("%Y%m%dT%H%M%S%.3fZ");
     let id = match checkout {
         Some(checkout) => format!("{time}-{}", checkout.marked(SHORT_DIGITS)),
         None => time.to_string(),

@@ -419,20 +419,20 @@ fn a_build_shows_its_output_and_its_failure() {
 
 #[test]
 fn a_release_is_named_by_its_time_and_its_commit() {
-    let at: jiff::Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+    let at: jiff::Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
     let checkout = |state| Checkout {
         commit: "abcdef0123456789abcdef0123456789abcdef01".into(),
         state,
     };
     let id = |checkout: Option<&Checkout>| release_id(at, checkout).unwrap().to_string();
-    assert_eq!(id(None), "20260102T030405Z");
+    assert_eq!(id(None), "20260102T030405.678Z");
     assert_eq!(
         id(Some(&checkout(CheckoutState::Clean))),
-        "20260102T030405Z-abcdef0"
+        "20260102T030405.678Z-abcdef0"
     );
     assert_eq!(
         id(Some(&checkout(CheckoutState::Dirty))),
-        "20260102T030405Z-abcdef0-dirty"
+        "20260102T030405.678Z-abcdef0-dirty"
     );
     assert_eq!(Checkout::of(Folder::new().0.path()), None);
 }

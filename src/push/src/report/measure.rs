@@ -70,11 +70,11 @@ pub fn utc(unix_s: u64) -> String {
         )
 }
 
-/// When a release was made, as its id `<YYYYmmddTHHMMSSZ>…` says, seconds since 1970; `None` for an id
+/// When a release was made, as its id `<YYYYmmddTHHMMSS.mmmZ>…` says, seconds since 1970; `None` for an id
 /// of another form.
 pub fn release_made_at(id: &str) -> Option<u64> {
     let stamp = id.split('-').next()?;
-    let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", stamp).ok()?;
+    let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S%.fZ", stamp).ok()?;
     let second = time
         .to_zoned(jiff::tz::TimeZone::UTC)
         .ok()?
@@ -142,6 +142,10 @@ mod tests {
             Some(1_795_169_700)
         );
         assert_eq!(release_made_at("20261120T101500Z"), Some(1_795_169_700));
+        assert_eq!(
+            release_made_at("20261120T101500.999Z-3f2a91c"),
+            Some(1_795_169_700)
+        );
         assert_eq!(release_made_at("v1.2"), None);
     }
 
