@@ -356,7 +356,7 @@ fn a_host_that_push_never_ran_on_shows_its_plan_and_is_asked_about_before_it_cha
     assert_eq!(before, after, "looking leaves nothing");
     lab.push(&["status", "prod"])
         .exits(1)
-        .says("`push plan ENVIRONMENT -l web1`");
+        .says("`push plan prod -l web1`");
 
     lab.push(&["prod"])
         .exits(9)
