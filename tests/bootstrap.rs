@@ -379,7 +379,22 @@ fn an_sshd_that_would_not_read_what_is_declared_for_it_is_found_out_before_the_s
     config(&format!(
         "{include}\nUsePAM yes\nPasswordAuthentication yes\n"
     ));
-    bootstrap(&lab).exits(0);
+    let earlier = "/etc/ssh/sshd_config.d/00-custom.conf";
+    host.write(earlier, b"PasswordAuthentication yes\n", 0o644)
+        .unwrap();
+    bootstrap(&lab).exits(9).says(earlier).says("in line 1");
+    host.succeed(&["rm", earlier]).unwrap();
+    // What somebody else lets the login do is told, and theirs to decide.
+    host.succeed(&["mkdir", "-p", "/etc/sudoers.d"]).unwrap();
+    host.write(
+        "/etc/sudoers.d/90-cloud",
+        b"deploy ALL=(ALL) NOPASSWD:ALL\n",
+        0o440,
+    )
+    .unwrap();
+    bootstrap(&lab)
+        .exits(0)
+        .says("deploy may also run as root: (ALL) NOPASSWD: ALL");
     assert!(says(host, &["sshd", "-T"]).contains("passwordauthentication no"));
 }
 

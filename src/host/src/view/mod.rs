@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use push_wire::manifest::{Manifest, Reader};
 use push_wire::message::Refusal;
-use push_wire::name::{GenerationId, UnitName};
+use push_wire::name::{GenerationId, UnitName, UserName};
 
 use crate::layout::Layout;
 use crate::machine::ToolError;
@@ -52,15 +52,21 @@ pub enum Tool {
     Sshd,
     /// `visudo -c`.
     Sudoers,
+    /// `sudo -l -U`: what the login that push makes may do as root in all.
+    Rights,
 }
 
+/// How `sudo -l` writes the one thing that a login of push's has to be allowed; see `templates/bootstrap/sudoers`.
+const OWN_RIGHT: &str = "(root) NOPASSWD: /usr/local/lib/push/push-host serve";
+
 impl Tool {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Units,
         Self::Nginx,
         Self::Firewall,
         Self::Sshd,
         Self::Sudoers,
+        Self::Rights,
     ];
 
     /// Its name as an argument of `push-host view`.
@@ -71,6 +77,7 @@ impl Tool {
             Self::Firewall => "firewall",
             Self::Sshd => "sshd",
             Self::Sudoers => "sudoers",
+            Self::Rights => "rights",
         }
     }
 
@@ -82,6 +89,7 @@ impl Tool {
             Self::Firewall => "nft -c",
             Self::Sshd => "sshd -t",
             Self::Sudoers => "visudo -c",
+            Self::Rights => "sudo -l",
         }
     }
 
@@ -105,6 +113,11 @@ impl Tool {
             }
             Self::Sshd => fixed(&["sshd", "-t"]),
             Self::Sudoers => fixed(&["visudo", "-c", "-q"]),
+            Self::Rights => {
+                let mut argv = fixed(&["sudo", "-n", "-l", "-U"]);
+                argv.extend(logins(to).next().map(UserName::to_string));
+                argv
+            }
         }
     }
 
@@ -127,10 +140,8 @@ impl Tool {
             }
             Self::Firewall => to.firewall().is_some() && from.nftables() != to.nftables(),
             Self::Sshd => has_changed_files(from, to, "/etc/ssh"),
-            Self::Sudoers => {
-                has_changed_files(from, to, "/etc/sudoers.d")
-                    || has_changed_files(from, to, "/etc/sudoers")
-            }
+            Self::Sudoers => has_changed_rights(from, to),
+            Self::Rights => logins(to).next().is_some() && has_changed_rights(from, to),
         }
     }
 }
@@ -248,8 +259,37 @@ fn judge(
                 .map(|line| format!("{}: {line}", tool.command()))
                 .collect())
         }
+        // Whoever has more has it from the administrator: that is told, and theirs to decide.
+        Tool::Rights if ended.status.success() => {
+            let login = logins(to).next().map_or("", UserName::as_str);
+            let told = |right| format!("{login} may also run as root: {right}");
+            Ok(further_rights(&ended.stdout).map(told).collect())
+        }
+        Tool::Rights => Ok(vec![format!("{}: {}", tool.command(), said.trim())]),
         Tool::Nginx | Tool::Firewall | Tool::Sshd | Tool::Sudoers => Err(refused(&said)),
     }
+}
+
+/// The logins that push makes.
+fn logins(manifest: &Manifest) -> impl Iterator<Item = &UserName> {
+    manifest
+        .all()
+        .flat_map(|(_, slice)| &slice.groundwork.logins)
+}
+
+fn has_changed_rights(from: &Manifest, to: &Manifest) -> bool {
+    has_changed_files(from, to, "/etc/sudoers.d") || has_changed_files(from, to, "/etc/sudoers")
+}
+
+/// What `sudo -l` lists besides push's own, a line each.
+fn further_rights(said: &str) -> impl Iterator<Item = &str> {
+    let listed = said
+        .lines()
+        .skip_while(|line| !line.contains("may run the following commands"));
+    listed
+        .skip(1)
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && *line != OWN_RIGHT)
 }
 
 /// Whether nginx has read the file by which it tells which generation it serves, going by what it says
@@ -329,6 +369,21 @@ mod tests {
             .into_iter()
             .filter(|tool| tool.is_concerned(&from, &to));
         tools.map(Tool::name).collect()
+    }
+
+    #[test]
+    fn what_a_login_may_do_as_root_besides_push_host_is_told_line_by_line() {
+        let ours = "Matching Defaults entries for deploy on web1:\n    env_reset, mail_badpass\n\n\
+                    User deploy may run the following commands on web1:\n    \
+                    (root) NOPASSWD: /usr/local/lib/push/push-host serve\n";
+        assert_eq!(further_rights(ours).count(), 0);
+        let more = format!("{ours}    (ALL : ALL) ALL\n");
+        assert_eq!(
+            further_rights(&more).collect::<Vec<_>>(),
+            ["(ALL : ALL) ALL"]
+        );
+        let none = "User deploy is not allowed to run sudo on web1.\n";
+        assert_eq!(further_rights(none).count(), 0);
     }
 
     fn answer(status: i32, stderr: &str) -> Ended {
