@@ -311,9 +311,11 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         let held = self.take(&upgrade::holder(order, self.machine.unix_s()))?;
         upgrade::begin(self.machine, self.layout, order)?;
         // The upgrade waits for the lock, which goes once its program runs: nobody gets between.
-        let launched = self.outside.upgrade(&id);
+        if let Err(why) = self.outside.upgrade(&id) {
+            // systemd may start it all the same, later: its record tells that it has ended.
+            upgrade::call_off(self.machine, self.layout, (&id, why))?;
+        }
         drop(held);
-        launched.map_err(|why| Stop::Refused(Refusal::Host { why }))?;
         Ok(id)
     }
 

@@ -29,7 +29,7 @@ use push_wire::name::TransactionId;
 use push_wire::upgrade::{End, Order, Phase, Reboot, Record, Stage};
 
 pub use offer::offer;
-pub use record::{begin, read};
+pub use record::{begin, call_off, read};
 
 use crate::evidence;
 use crate::layout::Layout;

@@ -3,7 +3,8 @@
 
 use std::io::{self, ErrorKind};
 
-use push_wire::upgrade::{Order, Phase, Record};
+use push_wire::name::TransactionId;
+use push_wire::upgrade::{End, Order, Phase, Record, Stage};
 
 use crate::layout::Layout;
 use crate::machine::{self, Access, Clock, Disk, TEXT_BYTES_MAX};
@@ -32,6 +33,24 @@ pub fn begin<M: Disk + Clock>(machine: &mut M, layout: &Layout, order: &Order) -
         reboot: Vec::new(),
     };
     write(machine, layout, &record)
+}
+
+/// Ends a record that nobody has carried on yet, so that whoever still comes to do it does nothing. Needs the
+/// lock.
+pub fn call_off<M: Disk + Clock>(
+    machine: &mut M,
+    layout: &Layout,
+    (id, why): (&TransactionId, String),
+) -> io::Result<()> {
+    let Some(mut record) = read(machine, layout)?.filter(|record| record.order.id == *id) else {
+        return Ok(());
+    };
+    let end = End::Bad {
+        at: Stage::Packages,
+        why,
+        evidence: None,
+    };
+    enter(machine, layout, (&mut record, Phase::Ended(end)))
 }
 
 /// Writes what the record is in another phase.

@@ -103,7 +103,7 @@ impl Outside for Played {
 
     fn upgrade(&mut self, id: &TransactionId) -> Result<(), String> {
         self.launched.push(id.clone());
-        Ok(())
+        self.launch_refused.clone().map_or(Ok(()), Err)
     }
 
     fn connection(&self) -> Option<Connection> {

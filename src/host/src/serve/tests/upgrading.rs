@@ -41,6 +41,26 @@ fn run_the_unit(host: &mut Simulated) {
 }
 
 #[test]
+fn an_upgrade_that_systemd_starts_after_it_was_called_off_installs_nothing() {
+    let mut host = host();
+    let mut played = Played {
+        launch_refused: Some("systemd-run did not end within 30 s".to_owned()),
+        ..Played::default()
+    };
+    let asked = said(&Request::UpgradeSystem(Box::new(order())));
+    let (replies, _) = converse_as(&mut host, &mut played, asked);
+    let Some(Reply::Upgrade(told)) = replies.last() else {
+        panic!("{replies:?}");
+    };
+    let is_told =
+        matches!(&told.phase, Phase::Ended(Ending::Bad { why, .. }) if why.contains("30 s"));
+    assert!(is_told, "{told:?}");
+    let late = upgrade(&mut host, &layout(), &order().id, &mut |_| {}).unwrap();
+    assert_eq!(late.phase, told.phase);
+    assert_eq!(host.services.jobs, [""; 0]);
+}
+
+#[test]
 fn the_same_order_begins_one_upgrade_and_is_told_how_it_ended() {
     let (mut host, mut played) = (host(), Played::default());
     let asked = said(&Request::UpgradeSystem(Box::new(order())));
