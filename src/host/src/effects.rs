@@ -192,13 +192,13 @@ fn reload_nginx<M: World + Clock>(machine: &mut M, to: &Manifest) -> Result<(), 
     let deadline_ms = machine.boottime_ms() + machine::milliseconds(NGINX_WAIT);
     loop {
         let found = machine.nginx_serves();
-        if found == wanted {
+        if matches!(&found, Ok(found) if *found == wanted) {
             return Ok(());
         }
         if machine.boottime_ms() >= deadline_ms {
             return Err(EffectError::Nginx {
                 wanted: to.generation.0,
-                found,
+                found: found.ok().flatten(),
             });
         }
         machine.sleep(NGINX_LOOK);

@@ -198,9 +198,10 @@ fn unloaded<M: Machine>(machine: &M, manifest: &Manifest, firewall: Firewall) ->
     if !manifest.sites().is_empty() {
         match machine.nginx_serves() {
             // nginx is only reloaded when sites change, so an older one is what is declared, too.
-            Some(found) if found <= generation => {}
-            Some(found) => drift.push(format!("nginx serves generation {found}")),
-            None => drift.push("nginx does not serve push's sites".to_owned()),
+            Ok(Some(found)) if found <= generation => {}
+            Ok(Some(found)) => drift.push(format!("nginx serves generation {found}")),
+            Ok(None) => drift.push("nginx does not serve push's sites".to_owned()),
+            Err(error) => drift.push(format!("nginx does not say what it serves: {error}")),
         }
     }
     if manifest.firewall().is_some() && firewall == Firewall::Missing {

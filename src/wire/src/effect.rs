@@ -318,17 +318,24 @@ const RISKY: &[&str] = &[
     "/etc/group",
 ];
 
+/// The folder in a home that says which keys may log in (sshd(8)).
+const OF_A_HOME: &str = "/.ssh/";
+
+fn is_risky(path: &HostPath) -> bool {
+    let path = path.as_str();
+    RISKY.iter().any(|prefix| path.starts_with(prefix)) || path.contains(OF_A_HOME)
+}
+
 /// What of the change from `from` to `to` could lock the operator out.
 pub fn risks(from: &Manifest, to: &Manifest) -> BTreeSet<Risk> {
     let mut all = BTreeSet::new();
     if from.nftables() != to.nftables() {
         all.insert(Risk::Firewall);
     }
-    let risky = |path: &&HostPath| RISKY.iter().any(|prefix| path.as_str().starts_with(prefix));
     all.extend(
         changed_keys(&from.files(), &to.files())
             .into_iter()
-            .filter(risky)
+            .filter(|path| is_risky(path))
             .cloned()
             .map(Risk::File),
     );
@@ -556,10 +563,15 @@ mod tests {
             mode: 0o644,
             on_change: OnChange::Nothing,
         };
-        to.files
-            .insert("/etc/ssh/sshd_config.d/x.conf".parse().unwrap(), file);
+        for path in [
+            "/etc/ssh/sshd_config.d/x.conf",
+            "/home/deploy/.ssh/authorized_keys",
+            "/etc/motd",
+        ] {
+            to.files.insert(path.parse().unwrap(), file.clone());
+        }
         let (from, to) = (manifest(slice()), manifest(to));
-        assert_eq!(risks(&from, &to).len(), 2);
+        assert_eq!(risks(&from, &to).len(), 3, "all but the greeting");
         assert_eq!(risks(&from, &to), risks(&to, &from));
         assert!(risks(&from, &from).is_empty());
         assert_eq!(effects(&to, &from), [Effect::RemoveFirewall]);

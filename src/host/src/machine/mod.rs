@@ -308,7 +308,8 @@ pub trait World {
     /// What systemd says of units.
     fn units(&self, units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolError>;
     /// The generation that nginx's workers serve to a new connection, as the marker says.
-    fn nginx_serves(&self) -> Option<u64>;
+    /// `None` when it serves nothing of push's.
+    fn nginx_serves(&self) -> io::Result<Option<u64>>;
     /// Asks an app once whether it is well; the error is the answer to show.
     fn probe(&mut self, app: &AppName, user: &UserName, probe: &Probe) -> Result<(), String>;
     /// The last lines of the units' journal since a moment on CLOCK_BOOTTIME; bounded.

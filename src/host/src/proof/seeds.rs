@@ -94,7 +94,8 @@ fn run(all: &[Scenario], seed: u64) {
 /// - 28,280: a recovery that was cut while it opened secrets left an unfinished copy of one in memory.
 /// - 75,685: a disk that failed to tell what a first push had declared passed for one that declared nothing,
 ///   so that its services ran on although it was taken back.
-const REGRESSIONS: [u64; 2] = [28_280, 75_685];
+/// - 75,368: an nginx that could not be asked passed for one that serves nothing any more.
+const REGRESSIONS: [u64; 3] = [28_280, 75_368, 75_685];
 
 #[test]
 fn seeds_that_failed_once_stay_mended() {

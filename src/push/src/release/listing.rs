@@ -1,6 +1,6 @@
 //! The listing of a release while it grows, within its limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use push_wire::digest::Digest;
 use push_wire::path::{TreePath, link_stays_inside};
@@ -20,7 +20,9 @@ pub(super) struct Listing {
     pub contents: BTreeMap<Digest, Content>,
     /// The files that start like ELF.
     pub elf: Vec<TreePath>,
-    pub warnings: Vec<String>,
+    warnings: Vec<String>,
+    /// The files that not everybody may read here.
+    closed: BTreeSet<TreePath>,
     bytes: u64,
 }
 
@@ -32,6 +34,7 @@ impl Listing {
             contents: BTreeMap::new(),
             elf: Vec::new(),
             warnings: Vec::new(),
+            closed: BTreeSet::new(),
             bytes: 0,
         }
     }
@@ -60,6 +63,9 @@ impl Listing {
                 "{}: its set-user-id or set-group-id bit does not travel",
                 super::error::shown(path.as_path())
             ));
+        }
+        if mode & 0o004 == 0 {
+            self.closed.insert(path.clone());
         }
         if hashed.size > self.bytes_left() {
             return Err(self.too_large(format!("it has more than {} GiB", BYTES_MAX >> 30)));
@@ -91,6 +97,23 @@ impl Listing {
             }
         }
         Ok(())
+    }
+
+    /// What the operator may not expect. Releases are root's and their apps read them, so everybody can.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut all = self.warnings.clone();
+        if let Some(first) = self.closed.first() {
+            all.push(format!(
+                "{}{} not readable for everybody here, but will be on the host, where every user can read \
+                 releases; what is secret belongs into inventory/secrets",
+                super::error::shown(first.as_path()),
+                match self.closed.len() {
+                    1 => " is".to_owned(),
+                    count => format!(" and {} more are", count - 1),
+                }
+            ));
+        }
+        all
     }
 
     pub fn too_large(&self, why: String) -> ReleaseError {

@@ -71,13 +71,14 @@ impl Payload {
             return Err(empty(app, source));
         }
         let needs = elf::needs(&listing)?;
+        let warnings = listing.warnings();
         Ok(Self {
             app: app.clone(),
             digest: listing.tree.digest(),
             tree: Arc::new(listing.tree),
             needs,
             contents: listing.contents,
-            warnings: listing.warnings,
+            warnings,
         })
     }
 

@@ -130,6 +130,19 @@ fn a_set_user_id_bit_does_not_travel_and_is_told() {
 }
 
 #[test]
+fn files_that_everybody_will_be_able_to_read_on_the_host_are_told_once() {
+    let folder = Folder::new();
+    for (path, mode) in [("app/a", 0o600), ("app/b", 0o640), ("app/c", 0o644)] {
+        folder.file(path, path);
+        folder.mode(path, mode);
+    }
+    let [told] = &open(&folder.path("app")).unwrap().warnings[..] else {
+        panic!("not told, or more than once")
+    };
+    assert!(told.starts_with("a and 1 more are not readable"), "{told}");
+}
+
+#[test]
 fn what_cannot_be_shipped_is_refused_by_its_name() {
     let folder = Folder::new();
     let missing = open(&folder.path("missing")).unwrap_err();

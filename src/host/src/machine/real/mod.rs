@@ -123,7 +123,7 @@ impl World for Real {
         units::show(units)
     }
 
-    fn nginx_serves(&self) -> Option<u64> {
+    fn nginx_serves(&self) -> io::Result<Option<u64>> {
         probe::nginx_generation()
     }
 

@@ -2,7 +2,7 @@
 //! answer is untrusted text, cut short. A bearer token never appears in it.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
@@ -199,20 +199,26 @@ fn field<'a>(json: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// Asks nginx over a new connection, which only a worker that still accepts can answer.
-pub(super) fn nginx_generation() -> Option<u64> {
-    let address: SocketAddr = MARKER_ADDRESS.parse().ok()?;
-    let mut connection = TcpStream::connect_timeout(&address, MARKER_LIMIT).ok()?;
-    connection.set_read_timeout(Some(MARKER_LIMIT)).ok()?;
-    connection.set_write_timeout(Some(MARKER_LIMIT)).ok()?;
-    connection
-        .write_all(b"GET /generation HTTP/1.0\r\nHost: push\r\n\r\n")
-        .ok()?;
+/// Asks nginx over a new connection, which only a worker that still accepts can answer. Where nobody listens,
+/// nothing of push's is served; an answer that does not come says neither.
+pub(super) fn nginx_generation() -> io::Result<Option<u64>> {
+    let address: SocketAddr = MARKER_ADDRESS.parse().map_err(io::Error::other)?;
+    let mut connection = match TcpStream::connect_timeout(&address, MARKER_LIMIT) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
+        other => other?,
+    };
+    connection.set_read_timeout(Some(MARKER_LIMIT))?;
+    connection.set_write_timeout(Some(MARKER_LIMIT))?;
+    connection.write_all(b"GET /generation HTTP/1.0\r\nHost: push\r\n\r\n")?;
     let mut answer = String::new();
     connection
         .take(MARKER_BYTES_MAX)
-        .read_to_string(&mut answer)
-        .ok()?;
+        .read_to_string(&mut answer)?;
+    Ok(marker(&answer))
+}
+
+/// The generation that an answer tells; `None` for what is no answer of push's marker.
+fn marker(answer: &str) -> Option<u64> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     head.split(' ').nth(1).filter(|status| *status == "200")?;
     body.trim().parse().ok()

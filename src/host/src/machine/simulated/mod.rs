@@ -543,9 +543,9 @@ impl World for Simulated {
             .collect())
     }
 
-    fn nginx_serves(&self) -> Option<u64> {
-        self.look().ok()?;
-        self.services.marker()
+    fn nginx_serves(&self) -> io::Result<Option<u64>> {
+        self.look()?;
+        Ok(self.services.marker())
     }
 
     fn probe(&mut self, app: &AppName, _user: &UserName, _probe: &Probe) -> Result<(), String> {
