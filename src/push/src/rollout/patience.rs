@@ -37,11 +37,6 @@ impl Patience {
         self.until = self.until.max(Instant::now() + wait);
     }
 
-    /// The name of the push that waits.
-    pub fn push(&self) -> &str {
-        &self.push
-    }
-
     /// Whether nobody waits any more.
     pub fn is_over(&self) -> bool {
         Instant::now() >= self.until

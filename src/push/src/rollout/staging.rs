@@ -102,7 +102,7 @@ pub async fn meet(
             met => break met?,
         }
     };
-    settled(contact, patience).await
+    Box::pin(settled(contact, patience)).await
 }
 
 /// The contact, once nobody is at its host.
