@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use push_wire::facts::{Facts, Program};
-use push_wire::message::{Hello, Recovered};
+use push_wire::message::{Hello, Holder, Recovered};
 
 use super::watch;
+use crate::journal::Journal;
 use crate::layout::Layout;
 use crate::machine::Machine;
 use crate::stage::{Error, texts, trees};
@@ -35,10 +36,28 @@ pub fn hello<M: Machine>(
         facts,
         lost: texts::lost(machine, layout, &manifest)?,
         manifest,
-        running: lock::holder(machine, layout)?.or_else(|| watch::unfinished(&journal)),
+        running: running((machine, layout), &journal)?,
         fingerprint_key,
         releases,
         highest: store::highest(machine, layout, &journal)?,
         recovered,
     })
+}
+
+/// Who is at it. The journal's word comes before that of the lock: it says where a transaction stands, and a
+/// recovery of one is its going on. Whoever holds the lock only to tidy up after a transaction that has ended
+/// is not at it: what is in effect stays.
+fn running<M: Machine>(
+    (machine, layout): (&mut M, &Layout),
+    journal: &Journal,
+) -> Result<Option<Holder>, Error> {
+    if let Some(unfinished) = watch::unfinished(journal) {
+        return Ok(Some(unfinished));
+    }
+    let has_ended = |holder: &Holder| {
+        let transaction = holder.transaction.as_ref();
+        let last = transaction.and_then(|transaction| journal.latest(transaction));
+        last.is_some_and(|record| record.state.is_final())
+    };
+    Ok(lock::holder(machine, layout)?.filter(|holder| !has_ended(holder)))
 }

@@ -8,6 +8,9 @@ use crate::event::{ExitCode, VERSION};
 use crate::report::Report;
 
 /// Show what a deploy would change, line by line
+///
+/// Nothing is compared on a host where another push has not ended, since what is there may not stay: it is locked,
+/// and the exit code is 7.
 #[derive(Debug, clap::Args)]
 pub struct Diff {
     #[command(flatten)]

@@ -13,6 +13,9 @@ use crate::report::Report;
 use crate::rollout::{self, DeployPlan, Pushed};
 
 /// Show what a deploy would do, and change nothing
+///
+/// No plan is made for a host where another push has not ended, since what is there may not stay: it is locked, and
+/// the exit code is 7.
 #[derive(Debug, clap::Args)]
 pub struct Plan {
     #[command(flatten)]

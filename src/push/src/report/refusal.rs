@@ -142,13 +142,21 @@ pub fn locked(holder: &Holder, whose: Whose, at: &str) -> Words {
             ),
             "the host gives it up by itself within two minutes: then push again",
         ),
-        Whose::Others => Words::new(
-            format!(
-                "{} is at it{since} ({step})",
-                foreign::line(&holder.operator)
-            ),
-            format!("`push status {at}` shows when that has ended; then push again"),
-        ),
+        Whose::Others => {
+            let stays = match holder.transaction {
+                Some(_) => ", and what is there now may not stay",
+                None => "",
+            };
+            Words::new(
+                format!(
+                    "{} is at it{since} ({step}){stays}",
+                    foreign::line(&holder.operator)
+                ),
+                format!(
+                    "`push status {at}` shows when that has ended; then ask again, or give a push `--wait=10m`"
+                ),
+            )
+        }
     }
 }
 
@@ -191,7 +199,7 @@ mod tests {
             operator: evil(),
             since_unix_s: 1_795_169_700,
             step: "switching".into(),
-            transaction: None,
+            transaction: Some("t9".parse().unwrap()),
             push: String::new(),
         };
         let claim = Claim {
@@ -308,9 +316,9 @@ mod tests {
         a shutdown or reboot of it is scheduled, too soon for a switch
           [("scheduled for", ["2026-11-20 10:15:00Z"])]
           wait for it, or cancel it there with `shutdown -c`; then push again
-        x\x1b[31m is at it since 2026-11-20 10:15:00Z (switching)
+        x\x1b[31m is at it since 2026-11-20 10:15:00Z (switching), and what is there now may not stay
           []
-          `push status prod -l web1` shows when that has ended; then push again
+          `push status prod -l web1` shows when that has ended; then ask again, or give a push `--wait=10m`
         another project on that host has what this one wants
           [("claimed", ["port 8080 is shop's, and blog wants it too"])]
           give it another name, path or port in one of the two inventories

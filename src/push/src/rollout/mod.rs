@@ -9,7 +9,7 @@
 //! switching   one host's switch, to a verdict  ticket      a transaction's name and nonce
 //! presence    coming in again, to confirm      interrupt   Ctrl-C, once and twice
 //! restoring   bringing back what was committed rollback    an earlier generation comes back
-//! past        which generation that is; pure
+//! past        which generation that is; pure   patience    waiting for whoever holds a host
 //! deploy      what the inventory declares      bootstrap   what a fresh machine is made into
 //! turn        a staged host's turn, and its outcome
 //! asking      status and history of many hosts each        many hosts at once, bounded
@@ -36,6 +36,7 @@ mod intent;
 mod interrupt;
 mod overhaul;
 mod past;
+mod patience;
 mod planning;
 mod policy;
 mod presence;

@@ -10,7 +10,7 @@ use push_wire::upgrade::{End, Offer, Order, Packages, Phase as Stand, Record, Sc
 use tokio::time::Instant;
 
 use super::contact::{Contact, before_switch, failed};
-use super::staging::{LOCK_PAUSE, Patience, whose};
+use super::patience::Patience;
 use super::switching::{REATTACH_MAX, no_randomness, pause};
 use super::ticket::Ticket;
 use super::upgrade::Upgrade;
@@ -30,7 +30,7 @@ pub const CALLS_MAX: u32 = 50;
 pub async fn offered(
     contact: &mut Contact,
     scope: Scope,
-    patience: &Patience,
+    patience: &mut Patience,
 ) -> Result<Offer, Outcome> {
     loop {
         let (access, host) = (contact.access.clone(), contact.host.clone());
@@ -47,17 +47,12 @@ pub async fn offered(
 }
 
 /// Waits for whoever holds the host, if that is why it refused.
-async fn wait(contact: &Contact, refusal: Refusal, patience: &Patience) -> Result<(), Outcome> {
+async fn wait(contact: &Contact, refusal: Refusal, patience: &mut Patience) -> Result<(), Outcome> {
     match refusal {
         Refusal::Locked(holder) => {
-            let whose = whose(&holder, patience.push());
-            if patience.is_over() {
-                return Err(Outcome::Locked { holder, whose });
-            }
-            let waiting = Step::Waiting { holder, whose };
-            contact.access.tell(&contact.host, waiting);
-            tokio::time::sleep(LOCK_PAUSE).await;
-            Ok(())
+            patience
+                .wait((&contact.access, &contact.host), holder)
+                .await
         }
         other => Err(Outcome::Refused {
             refusal: Box::new(other),
@@ -69,7 +64,7 @@ async fn wait(contact: &Contact, refusal: Refusal, patience: &Patience) -> Resul
 pub async fn carry_out(
     contact: &mut Contact,
     (wanted, packages): (&Upgrade, Packages),
-    patience: &Patience,
+    patience: &mut Patience,
 ) -> Outcome {
     // A turn may come after the operator has asked to stop.
     if contact.access.interrupt.is_asked() {
@@ -136,7 +131,7 @@ enum Heard {
 }
 
 impl Watch<'_> {
-    async fn until_ended(&mut self, patience: &Patience) -> Outcome {
+    async fn until_ended(&mut self, patience: &mut Patience) -> Outcome {
         loop {
             let heard = self.hear(patience).await;
             let taken_up = match heard {
@@ -152,7 +147,7 @@ impl Watch<'_> {
     }
 
     /// Gives the order, and listens as long as this connection lasts.
-    async fn hear(&mut self, patience: &Patience) -> Heard {
+    async fn hear(&mut self, patience: &mut Patience) -> Heard {
         self.brought = 0;
         if let Err(error) = self.contact.conversation.upgrade_system(&self.order).await {
             return Heard::Lost(error.to_string());

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::contact::{Contact, failed};
 use super::each::each;
+use super::patience::Patience;
 use super::planning::plan;
 use super::policy::{Policy, Pushed};
 use super::restoring::{Before, Former, restore};
-use super::staging::{Patience, meet, off_the_async_threads, stage};
+use super::staging::{meet, off_the_async_threads, stage};
 use super::switching::Order;
 use super::tally::{Contacts, Tally, end_all};
 use super::turn::{Ready, outcome, take};

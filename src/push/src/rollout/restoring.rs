@@ -9,7 +9,8 @@ use push_wire::name::{GenerationId, ProjectName};
 use tokio::time::Instant;
 
 use super::contact::{Contact, obstacle};
-use super::staging::{LOCK_PAUSE, OWN_LOCK_MAX};
+use super::patience::LOCK_PAUSE;
+use super::staging::OWN_LOCK_MAX;
 use super::switching::{End, Order, switch};
 use crate::conversation::{Error, Staging};
 use crate::event::{Obstacle, ObstacleKind, Outcome, Restoration, Step};

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use push_wire::frame::DEAD_AFTER;
-use push_wire::message::{Holder, Refusal, Request};
+use push_wire::message::{Refusal, Request};
 use push_wire::name::GenerationId;
 use tokio::time::Instant;
 
 use super::contact::{Contact, before_switch, failed, ms};
+use super::patience::Patience;
 use super::{Access, Intent, Planned};
 use crate::conversation::{Ears, Error, PackSource, Permit, Staging};
-use crate::event::{Obstacle, ObstacleKind, Outcome, Phase, Step, Whose};
+use crate::event::{Obstacle, ObstacleKind, Outcome, Phase, Step};
 use crate::name::HostName;
 
 /// How often a host is staged again on a new connection after the last one was lost.
@@ -29,9 +30,6 @@ const CALL_PAUSE: Duration = Duration::from_millis(500);
 /// How often one staging may ask for contents: once, and once more after some did not arrive whole.
 pub const PACKS_MAX: u32 = 2;
 
-/// The pause before a locked host is asked again.
-pub const LOCK_PAUSE: Duration = Duration::from_secs(2);
-
 /// How long a host may go on holding its lock for a connection of this push that was lost: until it has
 /// noticed, and once more for one that is slow.
 pub const OWN_LOCK_MAX: Duration = DEAD_AFTER.saturating_mul(2);
@@ -41,48 +39,6 @@ const RESUMED: &str = "nothing is switched there, and what has arrived is kept f
 
 /// The shortest time between two tellings of how far a pack is.
 const TELL_PAUSE_MS: u64 = 200;
-
-/// How long a push waits for another one that holds a host.
-#[derive(Debug, Clone)]
-pub struct Patience {
-    until: Instant,
-    /// The name of this push, by which it knows itself in a host's words.
-    push: String,
-}
-
-impl Patience {
-    /// The push of this name waits for so long from now on.
-    pub fn of(wait: Duration, push: &str) -> Self {
-        Self {
-            until: Instant::now() + wait,
-            push: push.to_owned(),
-        }
-    }
-
-    /// Waits at least for so long from now on.
-    fn at_least(&mut self, wait: Duration) {
-        self.until = self.until.max(Instant::now() + wait);
-    }
-
-    /// The name of the push that waits.
-    pub fn push(&self) -> &str {
-        &self.push
-    }
-
-    /// Whether nobody waits any more.
-    pub fn is_over(&self) -> bool {
-        Instant::now() >= self.until
-    }
-}
-
-/// Whose push `holder` is, seen from the push called `push`.
-pub fn whose(holder: &Holder, push: &str) -> Whose {
-    if !push.is_empty() && holder.push == push {
-        Whose::Ours
-    } else {
-        Whose::Others
-    }
-}
 
 /// Why staging came to nothing.
 enum Trouble {
@@ -111,13 +67,8 @@ pub async fn stage<I: Intent>(
             Ok(generation) => return Ok(generation),
             Err(Trouble::Refused(refusal)) => match *refusal {
                 Refusal::Locked(holder) => {
-                    let whose = whose(&holder, &patience.push);
-                    if patience.is_over() {
-                        return Err(Outcome::Locked { holder, whose });
-                    }
-                    let waiting = Step::Waiting { holder, whose };
-                    contact.access.tell(&contact.host, waiting);
-                    tokio::time::sleep(LOCK_PAUSE).await;
+                    let at = (contact.access.as_ref(), &contact.host);
+                    patience.wait(at, holder).await?;
                 }
                 other => {
                     let refusal = Box::new(other);
@@ -134,23 +85,52 @@ pub async fn stage<I: Intent>(
     }
 }
 
-/// Calls a host for the first time. One whose push-host has to be replaced is met once nobody is at it
-/// with the one that is there.
+/// Calls a host for the first time, and has it say what it is once nobody is at it: what is on trial there
+/// may not stay, so nothing is held against that. Without patience, a host with a transaction under way is
+/// locked; one that somebody only stages on is as it says, and refuses by itself to be staged on.
 pub async fn meet(
     access: Arc<Access>,
     host: HostName,
     permit: Permit<'_>,
     patience: &Patience,
 ) -> Result<Contact, Outcome> {
-    loop {
+    let mut patience = patience.clone();
+    let contact = loop {
+        // A push-host that somebody is at is not replaced either.
         match Contact::make(Arc::clone(&access), host.clone(), permit).await {
-            Err(Outcome::Locked { holder, whose }) if !patience.is_over() => {
-                access.tell(&host, Step::Waiting { holder, whose });
-                tokio::time::sleep(LOCK_PAUSE).await;
+            Err(Outcome::Locked { holder, .. }) => patience.wait((&access, &host), holder).await?,
+            met => break met?,
+        }
+    };
+    Box::pin(settled(contact, patience)).await
+}
+
+/// The contact, once nobody is at its host.
+async fn settled(mut contact: Contact, mut patience: Patience) -> Result<Contact, Outcome> {
+    while let Some(holder) = contact.conversation.hello().running.clone() {
+        if holder.transaction.is_none() && patience.is_over() {
+            break;
+        }
+        let at = (contact.access.as_ref(), &contact.host);
+        let waited = match patience.wait(at, holder).await {
+            Ok(()) => contact.renew().await,
+            Err(locked) => {
+                contact.end().await;
+                return Err(locked);
             }
-            met => return met,
+        };
+        match waited {
+            Ok(()) => {}
+            // The one who is at it may be at sshd or the firewall, and take that back.
+            Err(error) if error.is_lost() && !patience.is_over() => {}
+            Err(error) => {
+                let outcome = before_switch(&contact.access, &error);
+                contact.end().await;
+                return Err(outcome);
+            }
         }
     }
+    Ok(contact)
 }
 
 async fn call_again(contact: &mut Contact, error: Error, lost: u32) -> Result<(), Outcome> {

@@ -7,7 +7,8 @@ use push_wire::message::Refusal;
 use push_wire::name::GenerationId;
 
 use super::contact::{Contact, failed, milliseconds};
-use super::staging::{Patience, stage, whose};
+use super::patience::{Patience, whose};
+use super::staging::stage;
 use super::switching::{End, Order, Switched, switch};
 use super::{Intent, Planned};
 use crate::event::Outcome;

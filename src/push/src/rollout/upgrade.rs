@@ -11,7 +11,8 @@ use push_wire::upgrade::{Offer, Reboot, Scope};
 
 use super::each::each;
 use super::overhaul::{carry_out, offered};
-use super::staging::{Patience, meet};
+use super::patience::Patience;
+use super::staging::meet;
 use super::tally::{Contacts, Tally, end_all};
 use super::waves::waves;
 use super::{Access, Answer};
@@ -144,13 +145,13 @@ impl Run {
         let (access, scope) = (Arc::clone(&self.access), self.wanted.scope);
         let patience = self.patience.clone();
         let asked = each(hosts, self.access.parallel, move |host, ()| {
-            let (access, patience) = (Arc::clone(&access), patience.clone());
+            let (access, mut patience) = (Arc::clone(&access), patience.clone());
             async move {
                 let interrupt = access.interrupt.clone();
                 let asking = async {
                     let permit = || -> Pending<'static, _> { Box::pin(async { Ok(()) }) };
                     let mut contact = meet(access, host, &permit, &patience).await?;
-                    match offered(&mut contact, scope, &patience).await {
+                    match offered(&mut contact, scope, &mut patience).await {
                         Ok(offer) => Ok((contact, offer)),
                         Err(outcome) => {
                             contact.end().await;
@@ -242,10 +243,10 @@ impl Run {
             orders,
             self.access.parallel,
             move |_, (contact, packages)| {
-                let (wanted, patience) = (Arc::clone(&wanted), patience.clone());
+                let (wanted, mut patience) = (Arc::clone(&wanted), patience.clone());
                 async move {
                     let mut contact = contact;
-                    let outcome = carry_out(&mut contact, (&wanted, packages), &patience).await;
+                    let outcome = carry_out(&mut contact, (&wanted, packages), &mut patience).await;
                     contact.end().await;
                     outcome
                 }

@@ -92,11 +92,12 @@ pub struct Simulated {
     pub lie: Option<Lie>,
     /// The paths that were synced and had something to be synced, in order.
     pub syncs: Vec<PathBuf>,
+    /// Whether somebody else holds every lock.
+    pub lock_is_held: bool,
     calls: Cell<u64>,
     cut_at: Option<u64>,
     troubles: Troubles,
     visit: Option<Visit>,
-    lock_is_held: bool,
     boottime_ms: u64,
     boots: u64,
 }

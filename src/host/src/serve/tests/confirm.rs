@@ -1,8 +1,10 @@
 //! Who is heard when a transaction is on trial, and what becomes of one that nobody carries on.
 
 use push_wire::journal::{Cause, Probation};
+use push_wire::message::Holder;
 
 use super::*;
+use crate::lock;
 use crate::machine::{Clock, Disk};
 
 /// A state of a trial that ends so many milliseconds from now.
@@ -121,4 +123,22 @@ fn a_transaction_that_nobody_carries_on_is_recovered_before_the_first_word() {
     let mut played = Played::default();
     let (_, _) = converse_as(&mut pushed(), &mut played, vec![]);
     assert_eq!(played.recoveries, 0);
+}
+
+#[test]
+fn whoever_only_tidies_up_after_what_has_ended_is_not_at_it_and_whoever_holds_the_lock_else_is() {
+    for (transaction, is_at_it) in [(Some("t1"), false), (Some("t9"), true), (None, true)] {
+        let mut host = pushed();
+        let holder = Holder {
+            operator: "anna".into(),
+            since_unix_s: 0,
+            step: "at something".into(),
+            transaction: transaction.map(|name| name.parse().unwrap()),
+            push: String::new(),
+        };
+        lock::take(&mut host, &layout(), &holder).unwrap();
+        host.lock_is_held = true;
+        let said = hello(&mut host).running;
+        assert_eq!(said, is_at_it.then_some(holder), "{transaction:?}");
+    }
 }

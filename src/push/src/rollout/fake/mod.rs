@@ -8,6 +8,7 @@ mod upgrading;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use push_wire::digest::Digest;
 use push_wire::journal::{Cause, Progress, State};
@@ -111,6 +112,9 @@ pub enum Fault {
 /// How often a fault happens.
 pub const ALWAYS: u32 = u32::MAX;
 
+/// How long somebody else's trial takes.
+pub const TRIAL: Duration = Duration::from_secs(20);
+
 /// One host's memory.
 pub struct Host {
     /// What goes wrong, and how often yet.
@@ -123,6 +127,8 @@ pub struct Host {
     pub refusal: Refusal,
     /// Who holds the lock where somebody does.
     pub holder: Holder,
+    /// Who else has a transaction under way.
+    pub other: Option<Holder>,
     /// What it lacks of any stage.
     pub lacks: Vec<Digest>,
     /// How many bytes it has of the pack from an earlier try.
@@ -207,6 +213,7 @@ impl Default for Host {
                 transaction: None,
                 push: String::new(),
             },
+            other: None,
             lacks: Vec::new(),
             partial: None,
             history: Vec::new(),
@@ -272,6 +279,30 @@ impl World {
                 .entry(name.to_owned())
                 .or_default(),
         )
+    }
+
+    /// Somebody else has the next generation on trial from now on, which ends so after a while.
+    pub fn somebody_switches(
+        &self,
+        name: &'static str,
+        ends: impl FnOnce(&mut Host) + Send + 'static,
+    ) {
+        self.host(name, |host| {
+            host.other = Some(Holder {
+                step: "on trial".into(),
+                transaction: Some("other".parse().unwrap()),
+                ..host.holder.clone()
+            });
+            host.manifest = manifest(host.manifest.generation.0 + 1, "shop");
+        });
+        let world = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(TRIAL).await;
+            world.host(name, |host| {
+                host.other = None;
+                ends(host);
+            });
+        });
     }
 
     /// Something about a transaction is new.

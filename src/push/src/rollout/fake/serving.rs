@@ -174,7 +174,9 @@ impl Serving {
                     ..facts()
                 },
                 manifest: host.manifest.clone(),
-                running: (is_busy || is_at_work).then(|| host.holder.clone()),
+                running: (is_busy || is_at_work)
+                    .then(|| host.holder.clone())
+                    .or_else(|| host.other.clone()),
                 fingerprint_key: String::new(),
                 releases: BTreeMap::new(),
                 highest: host.manifest.generation,
@@ -271,6 +273,10 @@ impl Serving {
         }
         if self.hits(Fault::WrongAtStage) {
             return self.say(&Reply::History(vec![])).await;
+        }
+        let other = self.world.host(&self.name, |host| host.other.clone());
+        if let Some(holder) = other {
+            return self.refuse(Refusal::Locked(holder)).await;
         }
         if self.hits(Fault::Locked) {
             let holder = self.world.host(&self.name, |host| host.holder.clone());

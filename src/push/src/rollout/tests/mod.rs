@@ -3,6 +3,7 @@
 mod before_switch;
 mod flood;
 mod interrupted;
+mod meanwhile;
 mod rollback;
 mod switching;
 mod truth;
@@ -47,6 +48,8 @@ struct Wanted {
     pack: Arc<dyn PackSource>,
     /// Why no plan can be made for a host.
     obstacle: Option<(HostName, Obstacle)>,
+    /// The generation that is as it should be.
+    content: Option<GenerationId>,
     /// What is missing on the laptop.
     unready: Option<Obstacle>,
 }
@@ -89,7 +92,11 @@ impl Intent for Wanted {
                 effects: vec![],
                 risks: BTreeSet::new(),
             },
-            change: self.change,
+            change: if self.content == Some(known.hello.manifest.generation) {
+                Change::Nothing
+            } else {
+                self.change
+            },
             confirm: self.confirm,
             refused: None,
             texts_wanted: BTreeSet::new(),
@@ -167,6 +174,7 @@ impl Scene {
                 confirm: Confirm::NotNeeded,
                 pack: Arc::new(Zeros(1 << 20)),
                 obstacle: None,
+                content: None,
                 unready: None,
             },
             policy: Policy {
@@ -359,8 +367,13 @@ impl Shown {
                     Outcome::Restored { now_at, .. } => {
                         assert!(committed == 2 && at == *now_at, "{told}");
                     }
-                    Outcome::Unchanged { .. }
-                    | Outcome::Pending { .. }
+                    Outcome::Unchanged { generation } => {
+                        assert!(states.is_empty() && at == *generation, "{told}");
+                    }
+                    Outcome::Locked { .. } if host.other.is_some() => {
+                        assert!(states.is_empty(), "{told}");
+                    }
+                    Outcome::Pending { .. }
                     | Outcome::Unreachable { .. }
                     | Outcome::Failed { .. }
                     | Outcome::Refused { .. }

@@ -144,3 +144,23 @@ async fn a_host_with_nothing_to_go_back_to_says_how_the_others_go_on() {
         "see what is there: `push history prod -l h1`"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_push_goes_back_from_what_that_push_committed() {
+    const NOW: Past = &[(1, 1, None), (2, 2, None)];
+    const THEN: Past = &[(1, 1, None), (2, 2, None), (3, 3, None)];
+    let scene = || {
+        let scene = with(Scene::of(1), "h1", NOW);
+        scene
+            .world
+            .somebody_switches("h1", |host| host.history = history(THEN));
+        scene
+    };
+    let waiting = scene().policy(|policy| policy.patience = Duration::from_secs(60));
+    let (ways, outcomes) = gone_back(waiting, &[]).await;
+    assert_eq!(ways, [back(2)]);
+    assert!(
+        matches!(outcomes[0], Outcome::Committed { .. }),
+        "{outcomes:?}"
+    );
+}
