@@ -166,7 +166,8 @@ fn who_revokes_is_offered_to_set_new_values_at_once() {
     let mut terminal = Terminal::of(&desk, &["secret", "revoke", "prod", "bob", "token"]);
     terminal.shows("bob knows the values");
     terminal.shows("Set new values now?");
-    terminal.types("y");
+    // Were one letter enough, the others would be the new value.
+    terminal.types("yes");
     terminal.shows("Value of token (not shown)");
     terminal.types("fresh-71d0");
     terminal.shows("The same again");
