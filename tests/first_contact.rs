@@ -98,13 +98,13 @@ fn an_unknown_key_is_asked_about_and_then_pinned_before_anything_is_sent() {
     let asked = lab.ask(&BOOTSTRAP);
     asked.shows(&fingerprint(web1));
     asked.shows("Is it the same there?");
-    asked.types("n").exits(9).says("web1 was not pinned");
+    asked.types("n\r").exits(9).says("web1 was not pinned");
     assert_eq!(inventory(&lab), before);
 
     // A dry run asks, and writes nothing.
     let asked = lab.ask(&[&BOOTSTRAP[..], &["-l", "web1", "--dry-run"]].concat());
     asked.shows("Is it the same there?");
-    let said = asked.types("y").exits(0).says("login deploy");
+    let said = asked.types("y\r").exits(0).says("login deploy");
     said.says("it is not pinned");
     assert_eq!(inventory(&lab), before);
 
@@ -113,10 +113,10 @@ fn an_unknown_key_is_asked_about_and_then_pinned_before_anything_is_sent() {
 
     let asked = lab.ask(&BOOTSTRAP);
     asked.shows(&fingerprint(web1));
-    asked.press("y");
+    asked.press("y\r");
     asked.shows(&fingerprint(web2));
     asked
-        .types("y")
+        .types("y\r")
         .exits(0)
         .says("is pinned in inventory/prod.toml");
     let pinned = lab.fleet.hosts().iter().fold(before, |text, host| {

@@ -177,11 +177,11 @@ impl From<&Output> for Said {
 fn a_new_key_is_pinned_by_a_yes_and_nothing_else_in_the_file_changes() {
     let Some(scene) = Scene::new() else { return };
     let before = scene.text();
-    let said = scene.typed(&["trust", "web1"], "n").exits(9);
+    let said = scene.typed(&["trust", "web1"], "n\r").exits(9);
     said.says(&scene.fingerprint("host")).says("was not pinned");
     assert_eq!(scene.text(), before);
 
-    let said = scene.typed(&["trust", "web1"], "y").exits(0);
+    let said = scene.typed(&["trust", "web1"], "y\r").exits(0);
     said.says("is pinned in inventory/prod.toml");
     let line = format!("host_key = \"{}\"\n", host_key(&scene.lab.path("host")));
     assert_eq!(

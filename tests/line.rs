@@ -251,7 +251,7 @@ fn an_operator_who_thinks_is_waited_for_and_a_laptop_that_slept_comes_back() {
             thread::sleep(DEAD_FOR);
             assert_eq!(sessions(host), 1);
         }
-        let said = asked.types("y").exits(0);
+        let said = asked.types("y\r").exits(0);
         // A line of the terminal ends before what follows.
         let has_called = said.stdout.contains("connection lost");
         assert_eq!(has_called, sleeps == "sleeps", "{said:?}");

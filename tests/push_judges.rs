@@ -463,7 +463,7 @@ fn a_host_that_changed_since_the_plan_is_refused_as_stale() {
     asked.shows("takes something away");
     lab.push(&["blog", "--yes"]).exits(0);
     let said = asked
-        .types("y")
+        .types("y\r")
         .exits(9)
         .says("generation 2")
         .says("push plan prod");

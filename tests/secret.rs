@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use age::x25519::Identity;
-use secret_desk::{CANARY, Desk, holding, said};
+use secret_desk::{CANARY, Desk, Said, holding, said};
 
 const TOKEN: &str = "inventory/secrets/prod/token.age";
 
@@ -511,4 +511,39 @@ fn programs_get_json_and_the_value_only_when_they_ask_for_it() {
         (&value["encoding"], &value["value"]),
         (&"text".into(), &CANARY.into())
     );
+}
+
+/// Runs push with its answer going there.
+fn answering(desk: &Desk, args: &[&str], stdout: Stdio) -> Said {
+    let mut command = desk.command(args);
+    let child = command.stdin(Stdio::null()).stdout(stdout);
+    said(
+        child
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap(),
+    )
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error_and_one_that_nobody_reads_on_is_none() {
+    let desk = Desk::with_secrets();
+    for args in [
+        &["secret", "show", "prod", "token"][..],
+        &["secret", "list", "prod"],
+        &["--json", "secret", "list", "prod"],
+        &["completion", "bash"],
+        &["--help"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        answering(&desk, args, full.into())
+            .exits(1)
+            .says("the answer cannot be written to stdout: No space left on device");
+        let (reader, gone) = std::io::pipe().unwrap();
+        drop(reader);
+        let said = answering(&desk, args, gone.into()).exits(0);
+        assert_eq!(said.stderr, "", "{args:?}");
+    }
 }

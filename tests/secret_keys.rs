@@ -147,3 +147,103 @@ fn a_folder_and_a_file_without_permission_are_no_identities_and_are_named() {
             .says("PUSH_IDENTITY");
     }
 }
+
+/// Runs push with this in the variable, telling all it can.
+fn with_identity(desk: &Desk, variable: &str, value: &str, args: &[&str]) -> Said {
+    let mut command = desk.command(args);
+    command.arg("-vvv").env_remove("PUSH_IDENTITY");
+    command.env(variable, value).stdin(Stdio::null());
+    said(command.output().unwrap())
+}
+
+#[test]
+fn a_key_given_as_text_opens_secrets_however_it_was_pasted() {
+    let desk = Desk::with_secrets();
+    let public = desk.ssh_key("own", "ed25519", "");
+    desk.push(&["secret", "grant", "prod", "own", "token", "--key", &public])
+        .exits(0);
+    let age = desk.ann.to_string().expose_secret().to_owned();
+    let ssh = desk.text("own");
+    for given in [
+        format!(" {age}"),
+        format!("\"{age}\""),
+        format!("'{age}\n'\n"),
+        age.to_lowercase(),
+        format!("# made by age-keygen\n# of ann\n\n{age}\n"),
+        ssh.clone(),
+        ssh.trim_end().to_owned(),
+        format!("\n  {ssh}"),
+        ssh.replace('\n', "\r\n"),
+        format!("\"{}\"", desk.path("own").display()),
+    ] {
+        let shown = with_identity(&desk, "PUSH_IDENTITY", &given, &SHOW).exits(0);
+        assert_eq!(shown.stdout, CANARY, "{given:?}");
+    }
+    // Its public half is inside, so nothing has to lie beside it.
+    let fresh = Desk::new();
+    with_identity(&fresh, "PUSH_IDENTITY", &ssh, &["secret", "init", "prod"]).exits(0);
+    let blob = public.split(' ').nth(1).unwrap();
+    assert!(fresh.text("inventory/prod.toml").contains(blob));
+}
+
+/// Whether some part of a key is in a text, in any case: eight letters of it in a row.
+fn repeats(text: &str, key: &str) -> bool {
+    let text = text.to_uppercase();
+    let key: Vec<char> = key.to_uppercase().chars().collect();
+    key.windows(8)
+        .any(|part| text.contains(&part.iter().collect::<String>()))
+}
+
+#[test]
+fn a_key_that_was_pasted_badly_is_refused_and_no_part_of_it_is_repeated() {
+    let desk = Desk::with_secrets();
+    desk.ssh_key("own", "ed25519", "");
+    // Nothing listens there, and no name is looked up.
+    let here = "[hosts.web1]\naddress = \"127.0.0.1\"\nport = 1\n";
+    let inventory = desk.text("inventory/prod.toml");
+    desk.write(
+        "inventory/prod.toml",
+        inventory.replace("[hosts.web1] # the only one\n", here),
+    );
+    let age = Identity::generate().to_string().expose_secret().to_owned();
+    let ssh = desk.text("own");
+    let inside: String = ssh.lines().filter(|line| !line.starts_with('-')).collect();
+    let (cut, data) = (age.strip_prefix("AGE-").unwrap(), &age[16..]);
+    for (given, canary) in [
+        (cut.to_owned(), data),
+        (cut.to_lowercase(), data),
+        (data.to_owned(), data),
+        (format!("1{}", data.to_lowercase()), data),
+        (format!("IDENTITY={age}"), data),
+        (format!("{data}:/no/such/file"), data),
+        (format!("keys:{age}"), data),
+        (format!("\u{feff}{age}\n{data}"), data),
+        (age[..60].to_owned(), data),
+        (ssh.replace('\n', " "), &*inside),
+        (ssh.replace('\n', ""), &inside),
+        (ssh.replace('\n', "\\n"), &inside),
+        (ssh[..200].to_owned(), &inside),
+        (inside.clone(), &inside),
+        (inside[40..120].to_owned(), &inside),
+        (ssh.lines().skip(1).collect::<Vec<_>>().join("\n"), &inside),
+    ] {
+        for variable in ["PUSH_IDENTITY", "AGE_IDENTITY"] {
+            for args in [&SHOW[..], &["plan", "prod"], &["doctor", "prod"]] {
+                let said = with_identity(&desk, variable, &given, args);
+                let told = format!("{}{}", said.stdout, said.stderr);
+                assert!(!repeats(&told, canary), "{args:?} {given:?}: {told}");
+                assert_ne!(said.status, 0, "{args:?} {given:?}: {told}");
+            }
+            with_identity(&desk, variable, &given, &SHOW)
+                .exits(8)
+                .says(variable);
+        }
+    }
+    with_identity(&desk, "AGE_IDENTITY", data, &SHOW)
+        .exits(8)
+        .says("AGE_IDENTITY holds something that is neither a key nor a file that can be read")
+        .says("put into AGE_IDENTITY the path of a file of keys");
+    with_identity(&desk, "PUSH_IDENTITY", "/no/such/id_ed25519", &SHOW)
+        .exits(8)
+        .says("the identity /no/such/id_ed25519 cannot be read");
+}

@@ -32,7 +32,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Starts it; the words hold nothing that a shell would read in its own way.
+    /// Starts it in a shell, which reads the words in its own way.
     fn of(desk: &Desk, args: &[&str]) -> Self {
         let line = format!("{} {}", env!("CARGO_BIN_EXE_push"), args.join(" "));
         let mut command = Command::new("script");
@@ -166,7 +166,7 @@ fn who_revokes_is_offered_to_set_new_values_at_once() {
     let mut terminal = Terminal::of(&desk, &["secret", "revoke", "prod", "bob", "token"]);
     terminal.shows("bob knows the values");
     terminal.shows("Set new values now?");
-    terminal.types("y");
+    terminal.types("yes");
     terminal.shows("Value of token (not shown)");
     terminal.types("fresh-71d0");
     terminal.shows("The same again");
@@ -179,9 +179,15 @@ fn who_revokes_is_offered_to_set_new_values_at_once() {
     // Who says no has revoked all the same.
     desk.push(&["secret", "grant", "prod", "bob", "url", "--key", &bob])
         .exits(0);
-    let mut terminal = Terminal::of(&desk, &["secret", "revoke", "prod", "bob", "url"]);
+    let revoke = ["secret", "revoke", "prod", "bob", "url"];
+    let then = ["; read -r rest;", "echo \"left=$rest\""];
+    let mut terminal = Terminal::of(&desk, &[&revoke[..], &then].concat());
     terminal.shows("Set new values now?");
-    terminal.types("n");
+    terminal.types("no");
+    // Were one letter enough, the others would be left for the shell.
+    let keyboard = terminal.keyboard.as_mut().unwrap();
+    keyboard.write_all(b"mine\r").unwrap();
+    terminal.shows("left=mine");
     terminal.ends(0);
     desk.push(&["secret", "verify", "prod"]).exits(0);
     let value = desk.push(&["secret", "show", "prod", "url"]).exits(0);

@@ -185,7 +185,13 @@ fn changed<M: Disk>(
             let shown = layout
                 .named(&place)
                 .map_or_else(String::new, |path| path.to_string());
-            drift.push(format!("{shown} does not lead to what is declared"));
+            let is_gone = machine.stat(&place)?.is_none();
+            let how = if is_gone {
+                "is missing"
+            } else {
+                "does not lead to what is declared"
+            };
+            drift.push(format!("{shown} {how}"));
         }
     }
     Ok(drift)

@@ -29,7 +29,7 @@ use crate::facts::{Facts, Needs, Program};
 use crate::groundwork::{Groundwork, Work};
 use crate::journal::{Progress, Record, State, UnitState};
 use crate::manifest::{Claim, Manifest, Provenance, Slice};
-use crate::name::{AppName, GenerationId, ProjectName, TransactionId};
+use crate::name::{AppName, GenerationId, ProjectName, TransactionId, UserName};
 use crate::path::HostPath;
 use crate::tree::Tree;
 use crate::upgrade;
@@ -305,6 +305,20 @@ pub enum Refusal {
         /// What is not there.
         why: String,
     },
+    /// A file is to belong to a user that the host does not know.
+    NoUser {
+        /// The file.
+        path: HostPath,
+        /// Its declared owner.
+        owner: UserName,
+    },
+    /// A file is to belong to a group that the host does not know.
+    NoGroup {
+        /// The file.
+        path: HostPath,
+        /// Its declared group.
+        group: UserName,
+    },
     /// A tool that the slice needs is not installed.
     Tool {
         /// The tool, such as `nginx`.
@@ -397,11 +411,26 @@ impl std::fmt::Display for Refusal {
             Self::Unsafe { path, why } => write!(f, "push does not write below {path}: it {why}"),
             Self::Room { folder, why } => write!(f, "there is not enough room in {folder}: {why}"),
             Self::Needs { app, why } => write!(f, "{app} would not start there: {why}"),
+            Self::NoUser { path, owner } => {
+                write!(
+                    f,
+                    "{path} is to belong to the user {owner}, whom that host does not have"
+                )
+            }
+            Self::NoGroup { path, group } => {
+                write!(
+                    f,
+                    "{path} is to belong to the group {group}, which that host does not have"
+                )
+            }
             Self::Tool { tool, needed_for } => {
                 write!(f, "{needed_for} needs {tool}, which is not installed there")
             }
             Self::Groundwork { what, .. } => {
-                write!(f, "{what} could not be made there; what else was, stays")
+                write!(
+                    f,
+                    "{what} could not be made there; what was made before, stays"
+                )
             }
             Self::Packages { what, .. } => f.write_str(what),
             Self::Certificate { what, .. } => write!(f, "no {what}"),

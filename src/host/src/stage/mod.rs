@@ -11,6 +11,7 @@
 //! | `compose` | the manifest that a slice makes, or why it may not be |
 //! | `preflight` | tools, what programs need, room |
 //! | `occupied` | paths that are somebody else's |
+//! | `owners` | users and groups of files that the host does not know |
 //! | `sshd` | whether sshd reads what is declared for it |
 //! | `restage` | a slice as an earlier generation had it |
 //! | `texts` | units, sites, files and sealed secrets: from where, to where |
@@ -28,6 +29,7 @@ pub mod constant;
 mod generation;
 mod intact;
 mod occupied;
+mod owners;
 mod preflight;
 mod release;
 mod restage;
@@ -41,7 +43,7 @@ use std::path::{Path, PathBuf};
 use push_wire::digest::Digest;
 use push_wire::facts::Facts;
 use push_wire::groundwork::Groundwork;
-use push_wire::manifest::{App, Manifest, Provenance};
+use push_wire::manifest::{App, Manifest, Provenance, Slice};
 use push_wire::message::{Refusal, Restage, Stage};
 use push_wire::name::{AppName, GenerationId, ProjectName, UserName};
 use push_wire::tree::{Entry, Tree};
@@ -202,6 +204,7 @@ pub fn prepare<M: Machine>(
     if let Some((_, slice)) = to.all().find(|(name, _)| **name == project) {
         preflight::tools(facts, slice)?;
         sshd::look(machine, layout, (&project, slice))?;
+        owners_to_come(machine, layout, (&to, slice))?;
     }
     preflight::needs(facts, &parts.needs)?;
     constant::look(machine, layout, &to)?;
@@ -250,6 +253,21 @@ pub fn prepare<M: Machine>(
     prepared.look_for_missing(machine, layout)?;
     preflight::room(&facts.room, &prepared.loads())?;
     Ok(prepared)
+}
+
+/// Refuses what belongs to nobody who is there, or will be once this slice is staged.
+fn owners_to_come<M: Machine>(
+    machine: &M,
+    layout: &Layout,
+    (to, slice): (&Manifest, &Slice),
+) -> Result<(), Error> {
+    if !slice.groundwork.packages.is_empty() {
+        // A package may bring users of its own, so this is looked at again when it is there.
+        return Ok(());
+    }
+    let apps = to.apps().into_values().map(|app| &app.user);
+    let coming = apps.chain(&slice.groundwork.logins).collect();
+    owners::look(machine, layout, (to, &coming))
 }
 
 /// What comes with a request beside its slice.
@@ -468,6 +486,7 @@ impl Prepared {
         checks: &mut impl Checks,
     ) -> Result<(GenerationId, Vec<String>), Error> {
         self.users(machine)?;
+        owners::look(machine, layout, (&self.to, &BTreeSet::new()))?;
         for wanted in self.releases() {
             trees::tidy(machine, layout, wanted.name)?;
             release::build(machine, layout, &wanted, &self.sources)?;

@@ -1,7 +1,7 @@
 //! Questions to the operator. Whoever cannot be asked has not consented: without a terminal the
 //! answer must have been given on the command line.
 
-use dialoguer::{Confirm, Input};
+use dialoguer::Input;
 
 use super::arguments::Asking;
 use crate::report::Report;
@@ -49,14 +49,14 @@ pub fn ask(question: &Question, asking: Asking, report: &Report) -> Result<(), R
     }
     let agreed = report.paused(|| match question {
         Question::Yes { prompt } => {
-            let asked = Confirm::new().with_prompt(prompt).default(false);
-            asked.interact_opt().map(|said| said == Some(true))
+            // A whole line, as everywhere else: of a "yes" whose first letter were enough, the shell would
+            // get the others.
+            line(&format!("{prompt} [y/N]"))
+                .map(|typed| ["y", "yes"].contains(&typed.to_lowercase().as_str()))
         }
-        Question::Word { prompt, word } => Input::<String>::new()
-            .with_prompt(format!("{prompt}\nType {word} to go on"))
-            .allow_empty(true)
-            .interact_text()
-            .map(|typed| typed.trim() == word),
+        Question::Word { prompt, word } => {
+            line(&format!("{prompt}\nType {word} to go on")).map(|typed| typed == *word)
+        }
     });
     // A terminal that fails while it is asked has not said yes.
     if agreed.unwrap_or(false) {
@@ -64,4 +64,13 @@ pub fn ask(question: &Question, asking: Asking, report: &Report) -> Result<(), R
     } else {
         Err(Refused::Declined)
     }
+}
+
+/// What is typed until Enter.
+fn line(prompt: &str) -> dialoguer::Result<String> {
+    let typed: String = Input::new()
+        .with_prompt(prompt)
+        .allow_empty(true)
+        .interact_text()?;
+    Ok(typed.trim().to_owned())
 }

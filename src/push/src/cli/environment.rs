@@ -180,23 +180,9 @@ pub fn stopped(environment: &EnvironmentName, error: &Error) -> Stop {
     }
 }
 
-/// Shows a push to the operator, with how to ssh to each host for the commands that look further.
-pub fn listener(report: &Report, targets: &BTreeMap<HostName, Target>) -> Arc<dyn Listener> {
-    let doors = targets
-        .iter()
-        .map(|(name, target)| (name.clone(), door(target)))
-        .collect();
-    Arc::new(Progress::new(report.clone(), doors))
-}
-
-/// How to ssh to a host: `deploy@192.0.2.7`, `-p 2222 deploy@192.0.2.7`.
-fn door(target: &Target) -> String {
-    const SSH_PORT: u16 = 22;
-    let place = format!("{}@{}", target.user, target.address);
-    if target.port == SSH_PORT {
-        return place;
-    }
-    format!("-p {} {place}", target.port)
+/// Shows a push to the operator.
+pub fn listener(report: &Report) -> Arc<dyn Listener> {
+    Arc::new(Progress::new(report.clone()))
 }
 
 fn in_memory(count: u32) -> usize {

@@ -114,13 +114,27 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| own_fault(&panic.to_string())));
     // Whatever a host was doing then, it settles alone, and nobody here knows how.
     let performed = std::panic::catch_unwind(AssertUnwindSafe(|| perform(&cli, &report)));
-    match performed.unwrap_or(Ok(ExitCode::InDoubt)) {
+    let exit = match performed.unwrap_or(Ok(ExitCode::InDoubt)) {
         Ok(exit) => exit,
         Err(stop) => {
             report.error(&stop.complaint);
             stop.exit
         }
+    };
+    match report.lost() {
+        Some(why) => exit.max(unwritten(&why)),
+        None => exit,
     }
+}
+
+/// An answer that nobody got is not one: a script that reads none must not take it for an empty one.
+fn unwritten(why: &str) -> ExitCode {
+    let complaint = Complaint::new(format!("the answer cannot be written to stdout: {why}")).help(
+        "what was to be done was done all the same; look at where stdout leads, such as `df -h .`",
+    );
+    // For people only: where programs read, nothing arrives.
+    Report::of_process(Form::Text, Verbosity::Normal).error(&complaint);
+    ExitCode::NotStarted
 }
 
 /// Why a command ended before it had a result of its own.
@@ -197,11 +211,14 @@ fn usage(
         Report::of_process(Form::Text, Verbosity::Normal).error(&complaint);
         return ExitCode::Usage;
     }
-    // Nothing is left to tell anybody when not even this can be written.
-    let _ = error.print();
-    match error.exit_code() {
-        0 => ExitCode::Done,
-        _ => ExitCode::Usage,
+    let is_answer = error.exit_code() == 0;
+    match error.print() {
+        Err(failed) if is_answer && failed.kind() != std::io::ErrorKind::BrokenPipe => {
+            unwritten(&failed.to_string())
+        }
+        // Nothing is left to tell anybody when not even a usage can be written.
+        Ok(()) | Err(_) if is_answer => ExitCode::Done,
+        Ok(()) | Err(_) => ExitCode::Usage,
     }
 }
 

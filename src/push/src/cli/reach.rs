@@ -22,7 +22,7 @@ pub async fn access(
     interrupt: Interrupt,
 ) -> Result<Arc<Access>, Stop> {
     let targets = environment.targets().await?;
-    let listener: Arc<dyn Listener> = listener(report, &targets);
+    let listener: Arc<dyn Listener> = listener(report);
     Ok(Arc::new(Access {
         environment: environment.fleet.environment.clone(),
         dialer: Arc::new(dialer(environment, report)),

@@ -12,7 +12,7 @@ pub fn tell<T>(answers: &Answers<T>, environment: &Environment, report: &Report)
     for (host, answer) in answers {
         let Err(outcome) = answer else { continue };
         let at = format!("{} -l {host}", environment.fleet.environment);
-        if let Some(account) = outcome::account(host, outcome, &at, host.as_str()) {
+        if let Some(account) = outcome::account(host, outcome, &at) {
             report.warn(&account);
         }
         report.json(&serde_json::json!({"v": VERSION, "type": "unanswered", "host": host, "outcome": outcome}));

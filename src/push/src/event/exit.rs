@@ -159,6 +159,8 @@ fn of_refusal(refusal: &Refusal) -> ExitCode {
         | Refusal::Unsafe { .. }
         | Refusal::Room { .. }
         | Refusal::Needs { .. }
+        | Refusal::NoUser { .. }
+        | Refusal::NoGroup { .. }
         | Refusal::Tool { .. }
         | Refusal::Certificate { .. }
         | Refusal::Check { .. }

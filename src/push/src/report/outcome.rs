@@ -2,6 +2,7 @@
 //! A new kind of [`Outcome`] does not compile until its words exist here.
 
 use push_wire::journal::{Evidence, State};
+use push_wire::message::Refusal;
 use push_wire::name::{GenerationId, TransactionId};
 use push_wire::upgrade::Stage;
 
@@ -52,7 +53,7 @@ pub fn verdict(outcome: &Outcome) -> String {
         ),
         Outcome::Unreachable { .. } => ("✗", BAD, "unreachable, nothing was changed".to_owned()),
         Outcome::Failed { .. } => ("✗", BAD, "failed, nothing was changed".to_owned()),
-        Outcome::Refused { .. } => ("✗", BAD, "refused, nothing was changed".to_owned()),
+        Outcome::Refused { refusal } => ("✗", BAD, refused_with(refusal).to_owned()),
         Outcome::Locked { .. } => ("✗", BAD, "locked, nothing was changed".to_owned()),
         Outcome::TakenBack { back_at, .. } if back_at.is_none() => {
             ("✗", BAD, "taken back: nothing is pushed there".to_owned())
@@ -81,8 +82,8 @@ pub fn verdict(outcome: &Outcome) -> String {
 
 /// The account of a host that did not end as it should; `None` for one that did.
 ///
-/// `at` is how the operator names it to push (`prod -l web1`), `door` how to ssh (`deploy@192.0.2.7`).
-pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Option<String> {
+/// `at` is how the operator names it to push: `prod -l web1`.
+pub fn account(host: &HostName, outcome: &Outcome, at: &str) -> Option<String> {
     let told = match outcome {
         Outcome::Unchanged { .. }
         | Outcome::Pending { .. }
@@ -92,9 +93,7 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
         | Outcome::Interrupted => return None,
         Outcome::Unreachable { obstacle } => obstructed("unreachable", obstacle),
         Outcome::Failed { obstacle } => obstructed("failed, nothing was changed", obstacle),
-        Outcome::Refused { refusal } => {
-            refused("refused, nothing was changed", refusal::words(refusal, at))
-        }
+        Outcome::Refused { refusal } => refused(refused_with(refusal), refusal::words(refusal, at)),
         Outcome::Locked { holder, whose } => refused(
             "locked, nothing was changed",
             refusal::locked(holder, *whose, at),
@@ -109,7 +108,7 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
                 .as_deref()
                 .map(failure::evidence)
                 .unwrap_or_default(),
-            next: look_further(evidence.as_deref(), at, door),
+            next: look_further(evidence.as_deref(), at, host),
             ..Told::new("taken back", cause.to_string())
         },
         Outcome::NotRestored {
@@ -124,13 +123,13 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
         } => {
             let said = last_word(transaction, last.as_ref());
             let settles = settles(last.as_ref(), *confirm_within_ms);
-            in_doubt((why, format!("{said}; {settles}")), UNIT, (at, door))
+            in_doubt((why, format!("{said}; {settles}")), UNIT, (at, host))
         }
         Outcome::UpgradeInDoubt { transaction, why } => {
             let goes_on = format!(
                 "the host goes on with upgrade {transaction} alone, and records how it ends"
             );
-            in_doubt((why, goes_on), UNITS, (at, door))
+            in_doubt((why, goes_on), UNITS, (at, host))
         }
         Outcome::Skipped {
             why: Skip::Stopped { stop },
@@ -139,7 +138,7 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
             at: stage,
             why,
             evidence,
-        } => not_upgraded((*stage, why), evidence.as_deref(), (at, door)),
+        } => not_upgraded((*stage, why), evidence.as_deref(), (at, host)),
     };
     Some(failure::failure(&Failure {
         host: host.as_str(),
@@ -151,6 +150,35 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str, door: &str) -> Opti
     }))
 }
 
+/// What a refusal left. Groundwork goes on where it stopped, so what is made of it stays.
+fn refused_with(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Groundwork { .. } | Refusal::Certificate { .. } => "refused, nothing was switched",
+        Refusal::Locked(_)
+        | Refusal::Protocol { .. }
+        | Refusal::Host { .. }
+        | Refusal::Packages { .. }
+        | Refusal::Corrupt { .. }
+        | Refusal::Stale { .. }
+        | Refusal::GoesDown { .. }
+        | Refusal::Claimed(_)
+        | Refusal::Occupied(_)
+        | Refusal::Unsafe { .. }
+        | Refusal::Room { .. }
+        | Refusal::Needs { .. }
+        | Refusal::NoUser { .. }
+        | Refusal::NoGroup { .. }
+        | Refusal::Tool { .. }
+        | Refusal::Check { .. }
+        | Refusal::NotIncluded { .. }
+        | Refusal::Secret { .. }
+        | Refusal::NoGeneration { .. } => "refused, nothing was changed",
+    }
+}
+
+/// Who may read a host's journal. The login that pushes often may not, and needs not.
+const JOURNAL_READER: &str = "as root or a member of the group systemd-journal";
+
 /// The unit that a transaction runs in, as journalctl is asked for it.
 const UNIT: &str = "--unit=push-transaction";
 
@@ -158,12 +186,12 @@ const UNIT: &str = "--unit=push-transaction";
 const UNITS: &str = "--unit=push-transaction --unit=push-packages";
 
 /// A host of which nobody knows how it ends.
-fn in_doubt((why, now): (&str, String), units: &str, (at, door): (&str, &str)) -> Told {
+fn in_doubt((why, now): (&str, String), units: &str, (at, host): (&str, &HostName)) -> Told {
     Told {
         now: Some(now),
         next: vec![
             format!("`push status {at}` asks it again"),
-            format!("`ssh {door} journalctl {units}` shows what it is doing"),
+            format!("`journalctl {units}` on {host}, {JOURNAL_READER}, shows what it is doing"),
         ],
         ..Told::new("in doubt", why.to_owned())
     }
@@ -264,28 +292,32 @@ fn obstructed(verdict: &'static str, obstacle: &Obstacle) -> Told {
 fn not_upgraded(
     (stage, why): (Stage, &str),
     evidence: Option<&Evidence>,
-    (at, door): (&str, &str),
+    (at, host): (&str, &HostName),
 ) -> Told {
+    let failed = || {
+        let place = at.replace(" -l ", " ");
+        format!("`push ssh {place} -- systemctl --failed` shows what does not run")
+    };
     let (verdict, now, repair) = match stage {
         Stage::Packages => (
             "packages failed",
             "what was installed stays; nothing was restarted or rebooted after it",
-            format!("`ssh {door} sudo dpkg --configure -a` tries again what is half done"),
+            format!("`dpkg --configure -a` on {host}, as root, tries again what is half done"),
         ),
         Stage::Restart => (
             "a service does not start again",
             "its packages are upgraded and stay so",
-            format!("`ssh {door} systemctl --failed` shows what does not run"),
+            failed(),
         ),
         Stage::Reboot => (
             "not rebooted",
             "its packages are upgraded and stay so",
-            format!("`ssh {door} sudo systemctl reboot` reboots it"),
+            format!("`systemctl reboot` on {host}, as root, reboots it"),
         ),
         Stage::Health => (
             "not well after its upgrade",
             "its packages are upgraded and stay so",
-            format!("`ssh {door} systemctl --failed` shows what does not run"),
+            failed(),
         ),
     };
     Told {
@@ -355,13 +387,40 @@ fn skipped(stop: &Stop) -> Option<String> {
 }
 
 /// The commands that look further into a failure.
-fn look_further(evidence: Option<&Evidence>, at: &str, door: &str) -> Vec<String> {
+fn look_further(evidence: Option<&Evidence>, at: &str, host: &HostName) -> Vec<String> {
     let unit = evidence.and_then(|evidence| evidence.units.first());
     let journal = unit
         .and_then(|unit| unit.unit.parse::<push_wire::name::UnitName>().ok())
         .map(|unit| {
-            format!("`ssh {door} journalctl --unit={unit} --lines=200` shows more of its journal")
+            format!(
+                "`journalctl --unit={unit} --lines=200` on {host}, {JOURNAL_READER}, shows more"
+            )
         });
     let history = format!("`push history {at}` shows what happened there");
     journal.into_iter().chain([history]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_left_groundwork_behind_does_not_say_that_nothing_was_changed() {
+        let told = |refusal: Refusal| {
+            let outcome = Outcome::Refused {
+                refusal: Box::new(refusal),
+            };
+            let host = "web1".parse().unwrap();
+            let text = account(&host, &outcome, "prod -l web1").unwrap() + &verdict(&outcome);
+            anstream::adapter::strip_str(&text).to_string()
+        };
+        let half = told(Refusal::Groundwork {
+            what: "the packages".to_owned(),
+            output: String::new(),
+        });
+        assert!(!half.contains("nothing was changed"), "{half}");
+        assert_eq!(half.matches("nothing was switched").count(), 2, "{half}");
+        let whole = told(Refusal::Occupied(vec![]));
+        assert_eq!(whole.matches("nothing was changed").count(), 2, "{whole}");
+    }
 }

@@ -25,8 +25,6 @@ pub struct Progress {
     report: Report,
     /// As long as lines may move in place.
     _hushed: Option<Hushed>,
-    /// How to ssh to each host, for the commands that look further.
-    doors: BTreeMap<HostName, String>,
     seen: Mutex<Seen>,
 }
 
@@ -64,8 +62,8 @@ enum Told {
 }
 
 impl Progress {
-    /// Shows through `report`. `doors` says how to ssh to each host: `deploy@192.0.2.7`.
-    pub fn new(report: Report, doors: BTreeMap<HostName, String>) -> Self {
+    /// Shows through `report`.
+    pub fn new(report: Report) -> Self {
         let board = Board::new(report.live().clone());
         let hushed = match report.motion() {
             Motion::Live => Hushed::terminal(),
@@ -74,7 +72,6 @@ impl Progress {
         Self {
             report,
             _hushed: hushed,
-            doors,
             seen: Mutex::new(Seen {
                 board,
                 environment: String::new(),
@@ -119,8 +116,7 @@ impl Progress {
 
     fn finished(&self, seen: &Seen, host: &HostName, (outcome, took_ms): (&Outcome, u64)) {
         let at = format!("{} -l {host}", seen.environment);
-        let door = self.doors.get(host).map_or(host.as_str(), String::as_str);
-        match outcome::account(host, outcome, &at, door) {
+        match outcome::account(host, outcome, &at) {
             // Even `--quiet` is told of a failure.
             Some(account) => self.report.warn(&account),
             // Whatever stopped the push has been told, and the table at the end names the others.

@@ -64,11 +64,7 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             "give it another name, path or port in one of the two inventories",
         )
         .with("claimed", claimed(claims)),
-        Refusal::Occupied(paths) => Words::new(
-            cause,
-            format!("compare with `push diff {at}`, move them away on the host, push again"),
-        )
-        .with(
+        Refusal::Occupied(paths) => Words::new(cause, make_way(paths, at)).with(
             "in the way",
             foreign::last(paths.iter().map(HostPath::as_str)),
         ),
@@ -81,6 +77,8 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             cause,
             "build it for that host, or install there what it needs",
         ),
+        Refusal::NoUser { path, .. } => belongs_to_nobody(cause, ("user", "owner"), path),
+        Refusal::NoGroup { path, .. } => belongs_to_nobody(cause, ("group", "group"), path),
         Refusal::Tool { .. } => Words::new(cause, "install it on the host; then push again"),
         Refusal::Groundwork { output, .. } => quoted(cause, WORK, output),
         Refusal::Packages { output, .. } => quoted(cause, PACKAGES, output),
@@ -116,6 +114,28 @@ pub fn words(refusal: &Refusal, at: &str) -> Words {
             format!("`push status {at}` shows what is in effect; nothing was changed"),
         ),
     }
+}
+
+fn belongs_to_nobody(cause: String, (what, key): (&str, &str), path: &HostPath) -> Words {
+    let help = format!(
+        "create the {what} on the host, or change `{key}` of {path} in the inventory; then push again"
+    );
+    Words::new(cause, help)
+}
+
+/// What to do about paths that somebody else has. Those of the system's packages must stay where they are.
+fn make_way(paths: &[HostPath], at: &str) -> String {
+    let of_packages = ["/usr/lib/", "/lib/"];
+    let is_of_a_package =
+        |path: &&HostPath| of_packages.iter().any(|it| path.as_str().starts_with(it));
+    let Some(path) = paths.iter().find(is_of_a_package) else {
+        return format!("compare with `push diff {at}`, move them away on the host, push again");
+    };
+    let renamed = format!("give the app or unit another name, since {path} is the system's own");
+    if paths.iter().all(|path| is_of_a_package(&path)) {
+        return format!("{renamed}; then push again");
+    }
+    format!("{renamed}, and move the others away on the host; then push again")
 }
 
 fn goes_down(cause: String, at_unix_s: u64) -> Words {
@@ -218,6 +238,13 @@ mod tests {
             Refusal::Locked(holder),
             Refusal::Claimed(vec![claim]),
             Refusal::Occupied(vec!["/etc/nginx/conf.d/api.conf".parse().unwrap()]),
+            Refusal::Occupied(vec![
+                "/usr/lib/systemd/system/apt-daily.service".parse().unwrap(),
+            ]),
+            Refusal::Occupied(vec![
+                "/etc/nginx/conf.d/api.conf".parse().unwrap(),
+                "/lib/systemd/system/apt-daily.service".parse().unwrap(),
+            ]),
         ]
     }
 
@@ -236,6 +263,14 @@ mod tests {
             Refusal::Needs {
                 app: app(),
                 why: "glibc 2.38 is needed, 2.36 is there".into(),
+            },
+            Refusal::NoUser {
+                path: "/etc/x".parse().unwrap(),
+                owner: "nobody2".parse().unwrap(),
+            },
+            Refusal::NoGroup {
+                path: "/etc/x".parse().unwrap(),
+                group: "nobody3".parse().unwrap(),
             },
             Refusal::Tool {
                 tool: "nginx".into(),
@@ -325,6 +360,12 @@ mod tests {
         files are in the way that push did not put there, and they differ
           [("in the way", ["/etc/nginx/conf.d/api.conf"])]
           compare with `push diff prod -l web1`, move them away on the host, push again
+        files are in the way that push did not put there, and they differ
+          [("in the way", ["/usr/lib/systemd/system/apt-daily.service"])]
+          give the app or unit another name, since /usr/lib/systemd/system/apt-daily.service is the system's own; then push again
+        files are in the way that push did not put there, and they differ
+          [("in the way", ["/etc/nginx/conf.d/api.conf", "/lib/systemd/system/apt-daily.service"])]
+          give the app or unit another name, since /lib/systemd/system/apt-daily.service is the system's own, and move the others away on the host; then push again
         push does not write below /home/alice/x: it is a link, and user 1000 made it
           []
           give it to root there (`chown root:root`, `chmod go-w`), or declare another path; then push again
@@ -334,13 +375,19 @@ mod tests {
         api would not start there: glibc 2.38 is needed, 2.36 is there
           []
           build it for that host, or install there what it needs
+        /etc/x is to belong to the user nobody2, whom that host does not have
+          []
+          create the user on the host, or change `owner` of /etc/x in the inventory; then push again
+        /etc/x is to belong to the group nobody3, which that host does not have
+          []
+          create the group on the host, or change `group` of /etc/x in the inventory; then push again
         the site of api needs nginx, which is not installed there
           []
           install it on the host; then push again
         no certificate for api.example.com from acme.example.com
           [("it says", ["Type: dns", "Detail: \\x1b[31mno such name"])]
           each name must lead to that host in DNS, and port 80 there be open to the authority; then push again
-        x\x1b[31m could not be made there; what else was, stays
+        x\x1b[31m could not be made there; what was made before, stays
           [("it says", ["x\\x1b[31m"])]
           put right what it names, then run the same again: it goes on where it stopped
         `nginx -t` refuses the new configuration

@@ -1,7 +1,7 @@
 //! The two streams, and the rule that nothing is written in the middle of a live line.
 
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
@@ -59,6 +59,19 @@ struct Streams {
     /// `None` once its reader has gone: whoever pipes into `head` wants no more, and the push goes on.
     out: Option<Box<dyn Write + Send>>,
     err: Option<Box<dyn Write + Send>>,
+    /// Why the answer was not written, where its reader has not gone but, say, the disk is full.
+    lost: Option<String>,
+}
+
+impl Streams {
+    /// The answer ends here, and nothing more of it is written.
+    fn end(&mut self, error: &std::io::Error) {
+        self.out = None;
+        // Whoever pipes into `head` has what they wanted.
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            self.lost = Some(error.to_string());
+        }
+    }
 }
 
 impl Report {
@@ -73,6 +86,7 @@ impl Report {
         let streams = Streams {
             out: Some(Box::new(anstream::stdout())),
             err: Some(Box::new(anstream::stderr())),
+            lost: None,
         };
         Self {
             form,
@@ -107,7 +121,7 @@ impl Report {
     /// The answer, or a part of it, for people. Says nothing when a program reads.
     pub fn answer(&self, text: &str) {
         if self.form == Form::Text {
-            self.write(|streams| &mut streams.out, text);
+            self.write_out(text);
         }
     }
 
@@ -119,13 +133,13 @@ impl Report {
             let line = serde_json::to_string(value).unwrap_or_else(|error| {
                 format!("{{\"type\":\"error\",\"message\":{:?}}}", error.to_string())
             });
-            self.write(|streams| &mut streams.out, &format!("{line}\n"));
+            self.write_out(&format!("{line}\n"));
         }
     }
 
     /// A text that is the same for people and programs, such as a schema or a completion script.
     pub fn document(&self, text: &str) {
-        self.write(|streams| &mut streams.out, text);
+        self.write_out(text);
     }
 
     /// Bytes that must arrive as they are, such as an opened secret that somebody asked for. A terminal
@@ -133,21 +147,35 @@ impl Report {
     pub fn exact(&self, bytes: &[u8]) {
         self.live.suspend(|| {
             let mut out = std::io::stdout().lock();
-            // A reader that goes away early wanted no more.
-            let _ = out.write_all(bytes).and_then(|()| out.flush());
+            if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+                self.streams().end(&error);
+            }
         });
+    }
+
+    /// Why the answer, or a part of it, was not written; `None` when it was, or its reader wanted no more.
+    pub fn lost(&self) -> Option<String> {
+        self.streams().lost.clone()
     }
 
     /// Something beside the answer that a person should see while it goes on.
     pub fn say(&self, text: &str) {
         if self.verbosity >= Verbosity::Normal && self.form == Form::Text {
-            self.write(|streams| &mut streams.err, text);
+            self.warn(text);
         }
     }
 
     /// Something that must be seen whatever was asked for.
     pub fn warn(&self, text: &str) {
-        self.write(|streams| &mut streams.err, text);
+        self.live.suspend(|| {
+            let mut streams = self.streams();
+            if let Some(err) = &mut streams.err
+                && write(err, text).is_err()
+            {
+                // There is nobody left to tell it to.
+                streams.err = None;
+            }
+        });
     }
 
     /// Whether [`Self::detail`] tells.
@@ -183,24 +211,25 @@ impl Report {
         self.live.suspend(ask)
     }
 
-    fn write(
-        &self,
-        stream: impl Fn(&mut Streams) -> &mut Option<Box<dyn Write + Send>>,
-        text: &str,
-    ) {
+    fn write_out(&self, text: &str) {
         self.live.suspend(|| {
-            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            let slot = stream(&mut streams);
-            if let Some(open) = slot
-                && open
-                    .write_all(text.as_bytes())
-                    .and_then(|()| open.flush())
-                    .is_err()
+            let mut streams = self.streams();
+            if let Some(out) = &mut streams.out
+                && let Err(error) = write(out, text)
             {
-                *slot = None;
+                streams.end(&error);
             }
         });
     }
+
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write(stream: &mut impl Write, text: &str) -> std::io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    stream.flush()
 }
 
 impl std::fmt::Debug for Report {
@@ -248,6 +277,7 @@ impl Report {
         let streams = Streams {
             out: Some(Box::new(out.clone())),
             err: Some(Box::new(err.clone())),
+            lost: None,
         };
         let report = Self {
             form,
@@ -314,6 +344,26 @@ mod tests {
         report.answer("and more\n");
         report.say("web1: committed\n");
         assert_eq!(err.plain(), "web1: committed\n");
+        assert_eq!(report.lost(), None);
+    }
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_written_is_not_forgotten() {
+        let (report, _, _) = Report::for_test(Form::Text, Motion::Plain);
+        report.streams.lock().unwrap().out = Some(Box::new(Full));
+        report.answer("a plan\n");
+        assert_eq!(report.lost().as_deref(), Some("no storage space"));
     }
 
     #[test]

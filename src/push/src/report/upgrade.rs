@@ -283,14 +283,13 @@ mod tests {
             evidence: None,
         };
         let host: HostName = "web1".parse().unwrap();
-        let told =
-            super::super::outcome::account(&host, &outcome, "prod -l web1", "root@192.0.2.7");
+        let told = super::super::outcome::account(&host, &outcome, "prod -l web1");
         let told = anstream::adapter::strip_str(&told.unwrap()).to_string();
         assert_eq!(
             told,
             "✗ web1: packages failed: left half done: curl\n  \
              what was installed stays; nothing was restarted or rebooted after it\n  \
-             help: `ssh root@192.0.2.7 sudo dpkg --configure -a` tries again what is half done\n  \
+             help: `dpkg --configure -a` on web1, as root, tries again what is half done\n  \
              help: `push upgrade prod -l web1` goes on with this host once it is mended\n"
         );
     }

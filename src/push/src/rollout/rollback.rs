@@ -180,10 +180,13 @@ impl Intent for Rollback {
                 stay(&mut planned.proposal);
             }
         }
-        let (stuck, others): (Vec<&HostName>, Vec<&HostName>) = plans
+        let way = |host: &&HostName| plans[*host].proposal.plan.way;
+        let stuck: Vec<&HostName> = plans
             .keys()
-            .partition(|host| plans[*host].proposal.plan.way == Way::Nowhere);
-        if others.is_empty() {
+            .filter(|host| way(host) == Way::Nowhere)
+            .collect();
+        // Without them nobody would go back, either.
+        if !plans.keys().any(|host| matches!(way(&host), Way::Back(_))) {
             return;
         }
         let help = self.without(&stuck);
@@ -268,7 +271,8 @@ impl Rollback {
                 "{host} is at generation {at} and holds no committed generation of {project} before it"
             ),
             help: format!(
-                "see what is there: `push history {} -l {host}`",
+                "there is nothing to go back to: check out the commit of an earlier release and push that, or mend \
+                 this one and push again; `push history {} -l {host}` shows what was there",
                 self.provenance.environment
             ),
         }

@@ -28,6 +28,14 @@ pub enum SecretError {
         /// What the system says.
         why: String,
     },
+    /// A variable that holds something which may be a part of a key.
+    #[error(
+        "{variable} holds something that is neither a key nor a file that can be read; it is not shown here"
+    )]
+    IdentityUnclear {
+        /// The variable.
+        variable: &'static str,
+    },
     /// A file of keys that holds none that age can use.
     #[error("the identity {file} cannot open secrets: {why}")]
     IdentityUnsupported {
@@ -164,6 +172,9 @@ impl SecretError {
             Self::IdentityUnreadable { .. } => {
                 "check that the file exists and that you may read it, or name another one in PUSH_IDENTITY".to_owned()
             }
+            Self::IdentityUnclear { variable } => format!(
+                "put into {variable} the path of a file of keys, or all that is in it, with every line of its own"
+            ),
             Self::IdentityUnsupported { .. } => {
                 "use an age identity, or an SSH key of type ed25519 or rsa, without hardware".to_owned()
             }

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::SecretError;
 use super::error::StaysLocked;
+use super::given::{GivenKey, in_variable};
 use super::header::Stanza;
 use super::keyring::WORK_FACTOR_MAX;
 use crate::child::KEY_VARIABLES;
@@ -45,16 +46,8 @@ pub enum IdentityFile {
     Usual(PathBuf),
     /// The key itself, from the environment of a CI job.
     Given(GivenKey),
-}
-
-/// A key from the environment; wiped, and never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct GivenKey(Zeroizing<String>);
-
-impl std::fmt::Debug for GivenKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a key from the environment")
-    }
+    /// This variable holds neither, and what it holds may be a part of a key.
+    Unclear(&'static str),
 }
 
 /// The files of keys to use: those that the environment names, else those that the inventory names,
@@ -65,21 +58,12 @@ pub fn identity_files(
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Vec<IdentityFile> {
     let home = variable("HOME").map(PathBuf::from);
+    let is_blank = |value: &OsString| value.to_str().is_some_and(|text| text.trim().is_empty());
     let from_environment = KEY_VARIABLES
         .iter()
-        .find_map(|name| variable(name).filter(|value| !value.is_empty()));
-    if let Some(value) = from_environment {
-        if let Some(key) = value
-            .to_str()
-            .filter(|text| text.starts_with("AGE-SECRET-KEY-"))
-        {
-            return vec![IdentityFile::Given(GivenKey(Zeroizing::new(
-                key.to_owned(),
-            )))];
-        }
-        return std::env::split_paths(&value)
-            .map(IdentityFile::Named)
-            .collect();
+        .find_map(|name| Some((*name, variable(name).filter(|value| !is_blank(value))?)));
+    if let Some((name, value)) = from_environment {
+        return in_variable(name, &value);
     }
     if !named.is_empty() {
         let place = |path: &PathBuf| match (path.strip_prefix("~"), &home) {
@@ -215,11 +199,12 @@ pub(super) fn read(file: &IdentityFile) -> Result<Option<KeyFile>, SecretError> 
     let path = match file {
         IdentityFile::Given(key) => {
             return Ok(Some(KeyFile {
-                name: "PUSH_IDENTITY".to_owned(),
-                bytes: Zeroizing::new(key.0.as_bytes().to_vec()),
+                name: key.variable.to_owned(),
+                bytes: Zeroizing::new(key.text.as_bytes().to_vec()),
                 exposed: None,
             }));
         }
+        IdentityFile::Unclear(variable) => return Err(SecretError::IdentityUnclear { variable }),
         IdentityFile::Usual(path) if !path.exists() => return Ok(None),
         IdentityFile::Named(path) | IdentityFile::Usual(path) => path,
     };
@@ -355,18 +340,23 @@ pub(super) fn is_empty(passphrase: &SecretString) -> bool {
 }
 
 /// The public half of the first key that is there: what others seal to. `None` when there is no key.
-/// That of an SSH key is read from the file beside it.
+/// That of an SSH key is read from the file beside it; one that is given as text has it inside.
 pub fn public_key(files: &[IdentityFile]) -> Result<Option<PublicKey>, SecretError> {
     for file in files {
         let Some(found) = read(file)? else {
             continue;
         };
-        let name = &found.name;
+        let own_half = || match file {
+            IdentityFile::Given(key) => public_half(&key.text),
+            IdentityFile::Named(_) | IdentityFile::Usual(_) | IdentityFile::Unclear(_) => {
+                beside(&found.name)
+            }
+        };
         match (found.keys(), file) {
             (Ok(Found::Ready(keys)), _) => {
                 let own = keys.iter().find_map(|key| match key {
                     Key::Age(key) => key.to_public().to_string().parse().ok(),
-                    Key::Ssh(_) => beside(name),
+                    Key::Ssh(_) => own_half(),
                     #[cfg(test)]
                     Key::Passphrase(_) => None,
                 });
@@ -375,7 +365,7 @@ pub fn public_key(files: &[IdentityFile]) -> Result<Option<PublicKey>, SecretErr
                 }
             }
             (Ok(Found::Locked(_)), _) => {
-                if let Some(own) = beside(name) {
+                if let Some(own) = own_half() {
                     return Ok(Some(own));
                 }
             }

@@ -101,7 +101,8 @@ impl Keyring {
         if keys.names.is_empty() {
             let looked = files.iter().map(|file| match file {
                 IdentityFile::Named(path) | IdentityFile::Usual(path) => path.display().to_string(),
-                IdentityFile::Given(_) => "PUSH_IDENTITY".to_owned(),
+                IdentityFile::Given(key) => key.variable.to_owned(),
+                IdentityFile::Unclear(variable) => (*variable).to_owned(),
             });
             return Err(SecretError::NoIdentity {
                 looked: looked.collect(),

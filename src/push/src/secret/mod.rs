@@ -7,6 +7,7 @@
 mod change;
 mod check;
 mod error;
+mod given;
 mod header;
 mod identity;
 mod keyring;

@@ -41,6 +41,7 @@ mod apt;
 mod certbot;
 mod disk;
 mod job;
+mod nginx_log;
 mod offer;
 mod outdated;
 mod probe;
@@ -132,7 +133,16 @@ impl World for Real {
     }
 
     fn log(&self, units: &BTreeSet<UnitName>, since_boottime_ms: u64) -> Vec<String> {
-        units::log(units, self.boottime_ms().saturating_sub(since_boottime_ms))
+        let age_ms = self.boottime_ms().saturating_sub(since_boottime_ms);
+        let mut lines = units::log(units, age_ms);
+        // Why nginx cannot bind to a port, say, only its own log tells.
+        if units.iter().any(|unit| unit.as_str() == "nginx.service") {
+            lines.extend(nginx_log::last_lines(
+                &self.layout.at(nginx_log::PLACE),
+                age_ms,
+            ));
+        }
+        lines
     }
 
     fn surroundings(&self) -> (Vec<String>, Vec<String>) {

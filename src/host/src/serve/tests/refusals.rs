@@ -44,6 +44,39 @@ fn a_change_that_is_fine_is_not_refused() {
     assert!(matches!(replies[..], [Reply::Staged { .. }]), "{replies:?}");
 }
 
+/// The reason for a file of this owner and group, on a host whose accounts are few.
+fn refused_to_give(owner: &'static str, group: &'static str) -> Refusal {
+    refused(|host, _, stage| {
+        for accounts in ["/etc/passwd", "/etc/group"] {
+            let text = b"root:x:0:0::/:/bin/sh\nalice:x:7:7::/:/bin/sh\nbroken\n";
+            host.create(Path::new(accounts), text, &Access::public_file())
+                .unwrap();
+        }
+        let path: push_wire::path::HostPath = "/etc/x/y".parse().unwrap();
+        let file = stage.slice.files.get_mut(&path).unwrap();
+        (file.owner, file.group) = (owner.parse().unwrap(), group.parse().unwrap());
+    })
+}
+
+#[test]
+fn a_file_of_a_user_or_a_group_that_the_host_does_not_have() {
+    let path = || "/etc/x/y".parse().unwrap();
+    assert_eq!(
+        refused_to_give("nobody2", "root"),
+        Refusal::NoUser {
+            path: path(),
+            owner: "nobody2".parse().unwrap()
+        }
+    );
+    assert_eq!(
+        refused_to_give("alice", "nobody3"),
+        Refusal::NoGroup {
+            path: path(),
+            group: "nobody3".parse().unwrap()
+        }
+    );
+}
+
 #[test]
 fn stale() {
     let found = refused(|_, _, stage| stage.base = GenerationId(7));

@@ -443,10 +443,18 @@ fn status_names_what_is_not_as_declared_and_texts_hold_no_secret() {
     assert_eq!(before.drift, Vec::<String>::new());
     assert_eq!(before.last.unwrap().releases.len(), 1);
     host.remove(Path::new("/etc/x/y")).unwrap();
+    assert_eq!(status(&mut host).drift, ["/etc/x/y is missing"]);
+    host.create(
+        Path::new("/etc/x/y"),
+        b"theirs",
+        &crate::machine::Access::public_file(),
+    )
+    .unwrap();
     assert_eq!(
         status(&mut host).drift,
         ["/etc/x/y does not lead to what is declared"]
     );
+    host.remove(Path::new("/etc/x/y")).unwrap();
     host.remove(Path::new("/etc/push/generations/1/nginx/api.conf"))
         .unwrap();
     assert!(

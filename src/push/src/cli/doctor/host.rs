@@ -19,6 +19,9 @@ const FREE_BYTES_MIN: u64 = 512 << 20;
 /// How many inodes should be free for a push.
 const FREE_INODES_MIN: u64 = 10_000;
 
+/// What push-host says of a place where something else is than what is declared.
+const DOES_NOT_LEAD: &str = " does not lead to what is declared";
+
 /// What push-host says of a unit that should run.
 const DOES_NOT_RUN: &str = " does not run";
 
@@ -102,7 +105,7 @@ impl Asked<'_> {
             ),
             other => {
                 let at = format!("{} -l {host}", self.environment.fleet.environment);
-                let account = outcome::account(host, other, &at, host.as_str());
+                let account = outcome::account(host, other, &at);
                 Finding::bad(
                     exit_code([other]),
                     account.map_or_else(
@@ -379,6 +382,10 @@ fn cure(line: &str, at: &At<'_>) -> String {
         at.ssh("sudo systemctl reload nginx")
     } else if starts(&["push-recover.service is not enabled"]) {
         at.ssh("sudo systemctl enable push-recover.service")
+    } else if line.ends_with(DOES_NOT_LEAD) {
+        "move it away on the host, or declare what it holds: until then pushes refuse it; \
+         the next one that changes something puts it right"
+            .to_owned()
     } else {
         format!(
             "{} shows it; the next push that changes something puts it right",
@@ -412,6 +419,20 @@ mod tests {
         assert_eq!(
             clock(-7200, &AT).what,
             "its clock is 2 h behind this machine's"
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_is_to_be_moved_away_and_one_that_is_missing_comes_back() {
+        let replaced = cure("/etc/x does not lead to what is declared", &AT);
+        assert!(
+            replaced.starts_with("move it away on the host"),
+            "{replaced}"
+        );
+        let missing = cure("/etc/x is missing", &AT);
+        assert!(
+            missing.starts_with("`push diff prod -l web1` shows it"),
+            "{missing}"
         );
     }
 

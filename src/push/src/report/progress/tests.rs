@@ -78,10 +78,7 @@ fn heard(motion: Motion, events: Vec<Event>) -> (String, String) {
         Form::Text
     };
     let (report, out, err) = Report::for_test(form, motion);
-    let progress = Progress::new(
-        report,
-        BTreeMap::from([(host("web1"), "deploy@192.0.2.7".into())]),
-    );
+    let progress = Progress::new(report);
     for event in events {
         progress.hear(event);
     }
@@ -199,7 +196,7 @@ fn without_a_terminal_every_thing_that_happened_is_a_line_and_the_cause_comes_fi
         units      api.service active (running), 2 restarts
         answer     503 {"status":"starting"}
         journal    cannot reach the database
-      help: `ssh deploy@192.0.2.7 journalctl --unit=api.service --lines=200` shows more of its journal
+      help: `journalctl --unit=api.service --lines=200` on web1, as root or a member of the group systemd-journal, shows more
       help: `push history prod -l web1` shows what happened there
 
     web1  ✗ taken back: generation 11 is in effect  4.2 s
@@ -282,7 +279,7 @@ fn a_host_in_doubt_says_so_and_how_to_ask_again() {
     ✗ web1: in doubt: the connection was lost and could not be made again
       the last it said of t1: switching; the host settles alone: it commits once its apps are healthy, and takes itself back if they are not within their `timeout`
       help: `push status prod -l web1` asks it again
-      help: `ssh deploy@192.0.2.7 journalctl --unit=push-transaction` shows what it is doing
+      help: `journalctl --unit=push-transaction` on web1, as root or a member of the group systemd-journal, shows what it is doing
     1 host in doubt in 1 min 5 s, 11 MiB sent, 78 KiB received (failed and not restored, or in doubt, exit 6)
     "#);
 }
@@ -422,15 +419,15 @@ fn a_host_in_doubt_says_what_it_will_do_by_when() {
     ✗ web1: in doubt: the operator left before the host had ended
       it never said anything of t1, and may not have heard of it; the host settles alone: unless push came in again within 1 min 0 s of the switch, it takes itself back then
       help: `push status prod -l web1` asks it again
-      help: `ssh deploy@192.0.2.7 journalctl --unit=push-transaction` shows what it is doing
+      help: `journalctl --unit=push-transaction` on web1, as root or a member of the group systemd-journal, shows what it is doing
     ✗ web1: in doubt: the operator left before the host had ended
       it never said anything of t1, and may not have heard of it; the host settles alone: it commits once its apps are healthy, and takes itself back if they are not within their `timeout`
       help: `push status prod -l web1` asks it again
-      help: `ssh deploy@192.0.2.7 journalctl --unit=push-transaction` shows what it is doing
+      help: `journalctl --unit=push-transaction` on web1, as root or a member of the group systemd-journal, shows what it is doing
     ✗ web1: in doubt: the operator left before the host had ended
       the last it said of t1: taking back: the operator asked for it; the host goes on alone: it is taking itself back
       help: `push status prod -l web1` asks it again
-      help: `ssh deploy@192.0.2.7 journalctl --unit=push-transaction` shows what it is doing
+      help: `journalctl --unit=push-transaction` on web1, as root or a member of the group systemd-journal, shows what it is doing
     "#);
 }
 
@@ -438,7 +435,7 @@ fn a_host_in_doubt_says_what_it_will_do_by_when() {
 fn with_more_told_every_step_is_a_line_with_its_time() {
     let (report, _, err) = Report::for_test(Form::Text, Motion::Plain);
     let report = report.telling(Verbosity::Info);
-    let progress = Progress::new(report, BTreeMap::new());
+    let progress = Progress::new(report);
     for event in a_push_that_fails_on_one_host() {
         progress.hear(event);
     }

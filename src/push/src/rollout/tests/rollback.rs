@@ -141,7 +141,19 @@ async fn a_host_with_nothing_to_go_back_to_says_how_the_others_go_on() {
     let (_, outcomes) = gone_back(alone, &[]).await;
     assert_eq!(
         help(&outcomes[0]),
-        "see what is there: `push history prod -l h1`"
+        "there is nothing to go back to: check out the commit of an earlier release and push that, or mend this one \
+         and push again; `push history prod -l h1` shows what was there"
+    );
+    // Neither is there where the others have nothing of what is to go back.
+    let stays = || {
+        let scene = with(Scene::of(2), "h1", &[(1, 2, None)]);
+        with(scene, "h2", &[(1, 1, None)])
+    };
+    let (ways, outcomes) = gone_back(stays(), &[]).await;
+    assert_eq!(ways, [Way::Nowhere, Way::Before]);
+    assert!(
+        help(&outcomes[0]).starts_with("there is nothing to go back to"),
+        "{outcomes:?}"
     );
 }
 
