@@ -22,6 +22,16 @@ use secret_desk::{CANARY, Desk, Said, holding, said};
 const TOKEN: &str = "inventory/secrets/prod/token.age";
 
 #[test]
+fn a_value_is_shown_although_another_environment_that_shares_secrets_has_a_mistake() {
+    let desk = Desk::with_secrets();
+    desk.write("inventory/secrets/shared.age", "");
+    desk.write("inventory/staging.toml", "projekt = 1\n");
+    desk.push(&["secret", "list", "prod"]).exits(2);
+    let shown = desk.push(&["secret", "show", "prod", "token"]).exits(0);
+    assert_eq!(shown.stdout, CANARY);
+}
+
+#[test]
 fn a_secret_lives_from_init_to_rotate_and_verify_agrees_at_every_step() {
     let desk = Desk::with_secrets();
     let verified = || desk.push(&["secret", "verify", "prod"]).exits(0);

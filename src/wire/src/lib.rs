@@ -15,6 +15,7 @@
 //! | [`health`] | what makes a release healthy |
 //! | [`manifest`] | what one generation declares, slice by slice |
 //! | [`effect`] | what must be run when one manifest follows another |
+//! | [`risk`] | what of that could lock the operator out |
 //! | [`facts`] | what a host says of itself |
 //! | [`journal`] | the states of a transaction and the records that the host keeps of them |
 //! | [`upgrade`] | the upgrade of a host's operating system, and the record of it |
@@ -41,6 +42,7 @@ pub mod manifest;
 pub mod message;
 pub mod name;
 pub mod path;
+pub mod risk;
 pub mod tree;
 pub mod upgrade;
 

@@ -226,7 +226,7 @@ fn removes(plan: &HostPlan) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
-    use push_wire::effect::Risk;
+    use push_wire::risk::Risk;
 
     use super::*;
     use crate::desired::sample::Sample;

@@ -98,9 +98,10 @@ impl<F: Fn(Event) + Send + Sync> Listener for F {
 mod tests {
     use std::collections::BTreeSet;
 
-    use push_wire::effect::{Effect, Risk};
+    use push_wire::effect::Effect;
     use push_wire::journal::Cause;
     use push_wire::name::GenerationId;
+    use push_wire::risk::Risk;
 
     use super::*;
 

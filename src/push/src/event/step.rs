@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use push_wire::effect::{Effect, Risk};
+use push_wire::effect::Effect;
 use push_wire::journal::{Cause, Evidence, State};
 use push_wire::message::Holder;
 use push_wire::name::{GenerationId, TransactionId};
+use push_wire::risk::Risk;
 use serde::Serialize;
 
 use super::Outcome;

@@ -15,10 +15,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use push_wire::digest::Digest;
-use push_wire::effect::{self, Effect, Risk};
+use push_wire::effect::{self, Effect};
 use push_wire::groundwork::Work;
 use push_wire::manifest::{App, File, Manifest, Placed, Provenance, Secret, Slice, Text, Unit};
 use push_wire::message::Hello;
+use push_wire::risk::{Risk, risks};
 use serde::Serialize;
 
 pub use change::{Change, FirewallChange, ForwardOnly, ReleaseNote, Setting};
@@ -139,7 +140,7 @@ impl HostPlan {
             groundwork: BTreeSet::new(),
             ways_in,
             effects: effect::effects(from, &to),
-            risks: effect::risks(from, &to),
+            risks: risks(from, &to),
             forward_only: change::forward_only(from, new),
             bytes_max: 0,
             refusals: Vec::new(),

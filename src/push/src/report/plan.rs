@@ -374,9 +374,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use push_wire::digest::Digest;
-    use push_wire::effect::Risk;
     use push_wire::firewall::{Ports, Protocol, Rule};
     use push_wire::manifest::{OnRelease, Runs};
+    use push_wire::risk::Risk;
 
     use super::*;
     use crate::plan::{FirewallChange, ForwardOnly, Refusal, Setting};

@@ -23,6 +23,8 @@ use crate::secret::{
 /// What a verb does to the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
+    /// It reads a value, whoever else may read it, and writes nothing.
+    Show,
     /// It reads them, and writes nothing.
     Look,
     /// It changes them; nobody else does meanwhile.
@@ -93,7 +95,7 @@ impl Secrets {
         let environment = project.environment(word).map_err(Stop::usage)?;
         let root = project.root().to_owned();
         let held = match purpose {
-            Purpose::Look => None,
+            Purpose::Show | Purpose::Look => None,
             Purpose::Change => Some(hold(&root)?),
         };
         finish(&root, purpose)?;
@@ -107,7 +109,11 @@ impl Secrets {
             project,
             environment,
         };
-        secrets.load()?;
+        match purpose {
+            // A mistake in another environment must not stand between an operator and a value.
+            Purpose::Show => secrets.read(&secrets.environment.clone())?,
+            Purpose::Look | Purpose::Change => secrets.load()?,
+        }
         Ok(secrets)
     }
 
@@ -449,10 +455,10 @@ fn hold(root: &Path) -> Result<File, Stop> {
 pub fn finish(root: &Path, purpose: Purpose) -> Result<(), Stop> {
     match purpose {
         Purpose::Change => secret::recover(&mut Disk, root).map_err(|error| unwritten(&error)),
-        Purpose::Look if secret::is_unfinished(root) => {
+        Purpose::Show | Purpose::Look if secret::is_unfinished(root) => {
             let _held = hold(root)?;
             secret::recover(&mut Disk, root).map_err(|error| unwritten(&error))
         }
-        Purpose::Look => Ok(()),
+        Purpose::Show | Purpose::Look => Ok(()),
     }
 }

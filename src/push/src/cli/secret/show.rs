@@ -23,7 +23,7 @@ pub struct Show {
 /// Shows one.
 pub fn run(arguments: &Show, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
     let place = (arguments.environment.as_deref(), folder);
-    let secrets = Secrets::open(place, Purpose::Look, report)?;
+    let secrets = Secrets::open(place, Purpose::Show, report)?;
     let Some(word) = &arguments.name else {
         return Err(place::unnamed(&secrets, "show"));
     };
