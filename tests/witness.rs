@@ -71,6 +71,11 @@ const OWN: &[&str] = &[
     "/etc/subuid",
     "/etc/subgid",
     "/etc/.pwd.lock ",
+    // By these a push tries a disk; one that the power was cut at is removed by the next push that tries there.
+    "/etc/.push-probe ",
+    "/etc/..push-probe.push-new ",
+    "/srv/.push-probe ",
+    "/srv/..push-probe.push-new ",
 ];
 
 /// The tag of a number.
