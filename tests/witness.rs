@@ -76,6 +76,11 @@ const OWN: &[&str] = &[
     "/etc/..push-probe.push-new ",
     "/srv/.push-probe ",
     "/srv/..push-probe.push-new ",
+    // What a first push was writing when the power went; the next one writes it anew.
+    "/etc/systemd/system/.push-recover.service.push-new ",
+    "/etc/systemd/system/sysinit.target.wants/.push-recover.service.push-new ",
+    "/etc/systemd/system/nftables.service.d/.push.conf.push-new ",
+    "/etc/nginx/conf.d/.push.conf.push-new ",
 ];
 
 /// The tag of a number.
