@@ -44,7 +44,10 @@ fn what_nginx_sshd_or_systemd_refuse_changes_nothing_anywhere() {
     lab.write("templates/bad-unit", "[Path]\nPathExists=no/such\n");
     let unit = "\n[apps.api.units.\"api-watch.path\"]\ntemplate = \"bad-unit\"\n";
     lab.environment("prod", "project = \"shop\"", &format!("{}{unit}", second()));
-    let said = lab.push(&["prod", "--yes"]).says("api-watch.path");
+    let said = lab
+        .push(&["prod", "--yes"])
+        .says("systemd-analyze verify")
+        .says("api-watch.path");
     assert_ne!(said.code(), 0);
     for host in lab.fleet.hosts() {
         assert_eq!(generation(host), 1);

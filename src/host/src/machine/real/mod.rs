@@ -389,6 +389,7 @@ mod tests {
         let by_word = age::encrypt(&word, b"x").unwrap();
         assert!(real.unseal(&by_word).unwrap_err().contains("passphrase"));
     }
+
     #[test]
     fn a_damaged_file_is_called_damaged_whichever_other_keys_the_host_has() {
         let Some((folder, mut real)) = scratch() else {
