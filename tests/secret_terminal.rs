@@ -180,11 +180,13 @@ fn who_revokes_is_offered_to_set_new_values_at_once() {
     desk.push(&["secret", "grant", "prod", "bob", "url", "--key", &bob])
         .exits(0);
     let revoke = ["secret", "revoke", "prod", "bob", "url"];
-    let then = ["; read -r rest;", "echo \"left=$rest\""];
+    let then = ["; echo asked; read -r rest;", "echo \"left=$rest\""];
     let mut terminal = Terminal::of(&desk, &[&revoke[..], &then].concat());
     terminal.shows("Set new values now?");
     terminal.types("no");
-    // Were one letter enough, the others would be left for the shell.
+    // Were one letter enough, the others would be left for the shell. It is typed to only when push has
+    // given the terminal back: until then a return is no end of a line.
+    terminal.shows("asked");
     let keyboard = terminal.keyboard.as_mut().unwrap();
     keyboard.write_all(b"mine\r").unwrap();
     terminal.shows("left=mine");
