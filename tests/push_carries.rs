@@ -72,6 +72,34 @@ fn only_what_changed_is_restarted() {
 }
 
 #[test]
+fn a_push_that_changes_no_unit_has_systemd_warn_of_none() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let host = lab.host("web1");
+    lab.write("templates/systemd/own", "[Service]\nNice=7\n");
+    let own = "type = \"notify\"\ndrop_ins = { \"50-own.conf\" = \"systemd/own\" }";
+    let api = everyday("api", 8080, "one").replace("type = \"notify\"", own);
+    let carried = |note: &str| {
+        format!(
+            r#"{api}
+[files."/etc/systemd/system/nginx.service.d/nice.conf"]
+content = "[Service]\nNice=5\n"
+
+[files."/etc/carried"]
+content = "{note}"
+"#
+        )
+    };
+    lab.deploys(&carried("one"));
+    lab.deploys(&carried("two"));
+    assert_eq!(says(host, &["cat", "/etc/carried"]), "two");
+    for unit in ["api.service", "nginx.service"] {
+        assert_eq!(property(host, unit, "NeedDaemonReload"), "no", "{unit}");
+    }
+}
+
+#[test]
 fn a_service_that_can_reload_is_reloaded_by_its_file_and_not_restarted() {
     let Some(lab) = Lab::boot_plain(1) else {
         return;

@@ -52,8 +52,9 @@ async fn a_command_gives_its_output_its_stderr_and_its_exit_status() {
     assert!(connection.traffic().sent > 1000 && connection.traffic().received > 1000);
     let before = Instant::now();
     connection.disconnect().await;
+    // A server that does not hang up is given two seconds; this one does hang up.
     assert!(
-        before.elapsed() < Duration::from_secs(1),
+        before.elapsed() < Duration::from_millis(1_900),
         "the goodbye took {:?}",
         before.elapsed()
     );

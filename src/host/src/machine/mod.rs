@@ -239,6 +239,11 @@ pub trait Disk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read>>;
     /// Creates a file that must not exist, with its final access, and writes it. Not synced.
     fn create(&mut self, path: &Path, content: &[u8], access: &Access) -> io::Result<()>;
+    /// Creates a file like [`Disk::create`], whose time of change is the same however often it is made:
+    /// for those who take a newer file for another one. A disk without times has nothing to add.
+    fn create_undated(&mut self, path: &Path, content: &[u8], access: &Access) -> io::Result<()> {
+        self.create(path, content, access)
+    }
     /// Appends to a file. Not synced.
     fn append(&mut self, path: &Path, content: &[u8]) -> io::Result<()>;
     /// Cuts a file down to its first `bytes` bytes.

@@ -98,7 +98,11 @@ fn fill<M: Machine>(
             Some(_) => inside(machine, &text.path, &Access::private_folder())?,
             None => inside(machine, &text.path, &Access::public_folder())?,
         }
-        machine.create(&text.path, &content, &text.access)?;
+        if text.is_read_by_systemd {
+            machine.create_undated(&text.path, &content, &text.access)?;
+        } else {
+            machine.create(&text.path, &content, &text.access)?;
+        }
     }
     if !manifest.sites().is_empty() {
         create(machine, &into.marker(), &marker(manifest.generation))?;

@@ -17,6 +17,9 @@ use crate::layout::{self, Layout};
 use crate::machine::{Access, Disk, Node, TEXT_BYTES_MAX};
 use crate::store::{self, StoreError};
 
+/// Where a file is a unit or a drop-in of one (systemd.unit(5)).
+const UNITS: &str = "/etc/systemd/system/";
+
 /// One text of a generation.
 #[derive(Debug, Clone)]
 pub struct Text<'a> {
@@ -28,6 +31,9 @@ pub struct Text<'a> {
     pub path: PathBuf,
     /// Who may read it.
     pub access: Access,
+    /// Whether systemd reads it, which calls a unit changed whose file is newer than the one it knows
+    /// (`NeedDaemonReload`, systemctl(1)): an operator would be told so after every push.
+    pub is_read_by_systemd: bool,
     /// The secret that it is, sealed.
     pub secret: Option<(&'a AppName, &'a FileName)>,
 }
@@ -39,10 +45,12 @@ pub fn texts<'a>(manifest: &'a Manifest, generation: &layout::Generation) -> Vec
         digest,
         path,
         access: Access::public_file(),
+        is_read_by_systemd: false,
         secret: None,
     };
-    let units = manifest.units().into_iter().map(|(name, unit)| {
-        public(
+    let units = manifest.units().into_iter().map(|(name, unit)| Text {
+        is_read_by_systemd: true,
+        ..public(
             format!("the unit {name}"),
             unit.digest,
             generation.unit(name),
@@ -64,6 +72,7 @@ pub fn texts<'a>(manifest: &'a Manifest, generation: &layout::Generation) -> Vec
             owner: file.owner.clone(),
             group: file.group.clone(),
         },
+        is_read_by_systemd: path.as_str().starts_with(UNITS),
         secret: None,
     });
     let secrets = manifest
@@ -78,6 +87,7 @@ pub fn texts<'a>(manifest: &'a Manifest, generation: &layout::Generation) -> Vec
                 owner: UserName::root(),
                 group: UserName::root(),
             },
+            is_read_by_systemd: false,
             secret: Some((app, name)),
         });
     units.chain(sites).chain(files).chain(secrets).collect()

