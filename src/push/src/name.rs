@@ -155,30 +155,6 @@ fn login(kind: &'static str, text: &str) -> Result<(), NameError> {
     })
 }
 
-fn length(kind: &'static str, text: &str, max: usize) -> Result<(), NameError> {
-    match text.len() {
-        0 => Err(NameError::Empty { kind }),
-        found if found > max => Err(NameError::TooLong { kind, max, found }),
-        _ => Ok(()),
-    }
-}
-
-fn first_wrong(
-    kind: &'static str,
-    text: &str,
-    grammar: &'static str,
-    wrong: impl Fn(usize, char) -> bool,
-) -> Result<(), NameError> {
-    match text.char_indices().find(|(at, c)| wrong(*at, *c)) {
-        Some((_, found)) => Err(NameError::Character {
-            kind,
-            found,
-            grammar,
-        }),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -130,10 +130,10 @@ fn article(kind: &str) -> &'static str {
 
 fn lower(kind: &'static str, text: &str) -> Result<(), NameError> {
     length(kind, text, NAME_BYTES_MAX)?;
-    let wrong = |(at, c): &(usize, char)| match c {
+    let wrong = |at, c| match c {
         'a'..='z' => false,
-        '0'..='9' => *at == 0,
-        '-' => *at == 0 || at + 1 == text.len(),
+        '0'..='9' => at == 0,
+        '-' => at == 0 || at + 1 == text.len(),
         _ => true,
     };
     first_wrong(kind, text, LOWER, wrong)?;
@@ -154,18 +154,18 @@ fn lower(kind: &'static str, text: &str) -> Result<(), NameError> {
 
 fn file(kind: &'static str, text: &str) -> Result<(), NameError> {
     length(kind, text, NAME_BYTES_MAX * 2)?;
-    first_wrong(kind, text, FILE, |(at, c)| match c {
+    first_wrong(kind, text, FILE, |at, c| match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' => false,
-        '.' | '_' | '-' => *at == 0,
+        '.' | '_' | '-' => at == 0,
         _ => true,
     })
 }
 
 fn unit(kind: &'static str, text: &str) -> Result<(), NameError> {
     length(kind, text, UNIT_BYTES_MAX)?;
-    first_wrong(kind, text, UNIT, |(at, c)| match c {
+    first_wrong(kind, text, UNIT, |at, c| match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' => false,
-        ':' | '_' | '.' | '@' | '-' => *at == 0,
+        ':' | '_' | '.' | '@' | '-' => at == 0,
         _ => true,
     })?;
     let (stem, suffix) = text.rsplit_once('.').unwrap_or((text, ""));
@@ -183,7 +183,8 @@ fn unit(kind: &'static str, text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-fn length(kind: &'static str, text: &str, max: usize) -> Result<(), NameError> {
+/// Refuses a name that is empty or longer than `max` bytes.
+pub fn length(kind: &'static str, text: &str, max: usize) -> Result<(), NameError> {
     match text.len() {
         0 => Err(NameError::Empty { kind }),
         found if found > max => Err(NameError::TooLong { kind, max, found }),
@@ -191,13 +192,15 @@ fn length(kind: &'static str, text: &str, max: usize) -> Result<(), NameError> {
     }
 }
 
-fn first_wrong(
+/// Refuses a name by the first character that is wrong where it stands, counted in bytes; `grammar` says
+/// which ones are right.
+pub fn first_wrong(
     kind: &'static str,
     text: &str,
     grammar: &'static str,
-    wrong: impl Fn(&(usize, char)) -> bool,
+    wrong: impl Fn(usize, char) -> bool,
 ) -> Result<(), NameError> {
-    match text.char_indices().find(wrong) {
+    match text.char_indices().find(|(at, c)| wrong(*at, *c)) {
         Some((_, found)) => Err(NameError::Character {
             kind,
             found,
@@ -253,10 +256,10 @@ checked_text!(
 
 fn user(kind: &'static str, text: &str) -> Result<(), NameError> {
     length(kind, text, NAME_BYTES_MAX)?;
-    first_wrong(kind, text, LOWER, |(at, c)| match c {
+    first_wrong(kind, text, LOWER, |at, c| match c {
         'a'..='z' | '_' => false,
-        '0'..='9' => *at == 0,
-        '-' => *at == 0 || at + 1 == text.len(),
+        '0'..='9' => at == 0,
+        '-' => at == 0 || at + 1 == text.len(),
         _ => true,
     })
 }

@@ -30,6 +30,20 @@ const UPGRADE: Unit = Unit {
 /// How long apt waits for another apt, such as the nightly upgrade, in seconds (apt.conf(5)).
 const LOCK_WAIT: &str = "DPkg::Lock::Timeout=300";
 
+/// apt, whatever it is to do.
+const APT: &[&str] = &["apt-get", "-q", "-o", LOCK_WAIT, "-o", "Acquire::Retries=3"];
+
+/// apt that changes packages asks nobody, and keeps a file that somebody changed.
+const CHANGING: &[&str] = &[
+    "-y",
+    "-o",
+    "Dpkg::Use-Pty=0",
+    "-o",
+    "Dpkg::Options::=--force-confold",
+    "-o",
+    "Dpkg::Options::=--force-confdef",
+];
+
 /// How long a question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(120);
 
@@ -65,74 +79,27 @@ pub(super) fn work(job: &Job, tell: &mut dyn FnMut(&str)) -> Result<(), ToolErro
 
 /// What a job runs.
 fn argv(job: &Job) -> Vec<String> {
-    let fixed: &[&str] = match job {
-        Job::Finish => &[
-            "dpkg",
-            "--force-confold",
-            "--force-confdef",
-            "--configure",
-            "-a",
-        ],
-        Job::Refresh => &[
-            "apt-get",
-            "-q",
-            "-o",
-            LOCK_WAIT,
-            "-o",
-            "Acquire::Retries=3",
-            "update",
-        ],
-        Job::RefreshAll => &[
-            "apt-get",
-            "-q",
-            "-o",
-            LOCK_WAIT,
-            "-o",
-            "Acquire::Retries=3",
-            "-o",
-            "APT::Update::Error-Mode=any",
-            "update",
-        ],
-        Job::Upgrade(_) => &[
-            "apt-get",
-            "-q",
-            "-y",
-            "-o",
-            LOCK_WAIT,
-            "-o",
-            "Acquire::Retries=3",
-            "-o",
-            "Dpkg::Use-Pty=0",
-            "-o",
-            "Dpkg::Options::=--force-confold",
-            "-o",
-            "Dpkg::Options::=--force-confdef",
-        ],
-        Job::Install(_) => &[
-            "apt-get",
-            "-q",
-            "-y",
-            "-o",
-            LOCK_WAIT,
-            "-o",
-            "Acquire::Retries=3",
-            "-o",
-            "Dpkg::Use-Pty=0",
-            "-o",
-            "Dpkg::Options::=--force-confold",
-            "-o",
-            "Dpkg::Options::=--force-confdef",
-            "--no-install-recommends",
-            "--no-remove",
-            "install",
-            "--",
-        ],
+    let (program, then): (&[&str], &[&str]) = match job {
+        Job::Finish => (
+            &["dpkg"],
+            &["--force-confold", "--force-confdef", "--configure", "-a"],
+        ),
+        Job::Refresh => (APT, &["update"]),
+        Job::RefreshAll => (APT, &["-o", "APT::Update::Error-Mode=any", "update"]),
+        Job::Upgrade(scope) => (APT, verb(*scope)),
+        Job::Install(_) => (
+            APT,
+            &["--no-install-recommends", "--no-remove", "install", "--"],
+        ),
     };
-    let mut argv: Vec<String> = fixed.iter().map(|word| (*word).to_owned()).collect();
-    match job {
-        Job::Install(packages) => argv.extend(packages.iter().map(ToString::to_string)),
-        Job::Upgrade(scope) => argv.extend(verb(*scope).iter().map(|word| (*word).to_owned())),
-        Job::Finish | Job::Refresh | Job::RefreshAll => {}
+    let changing: &[&str] = match job {
+        Job::Upgrade(_) | Job::Install(_) => CHANGING,
+        Job::Finish | Job::Refresh | Job::RefreshAll => &[],
+    };
+    let words = [program, changing, then].concat();
+    let mut argv: Vec<String> = words.into_iter().map(str::to_owned).collect();
+    if let Job::Install(packages) = job {
+        argv.extend(packages.iter().map(ToString::to_string));
     }
     argv
 }
