@@ -147,7 +147,7 @@ fn a_failed_unit_a_missing_program_an_older_push_host_and_a_full_disk_are_found_
         (
             &["sh", "-c", FAILING][..],
             "api.service: failed",
-            "push ssh prod web1 -- journalctl -n 50 -u api.service",
+            "push logs prod -l web1 --unit api.service",
         ),
         (
             &["mv", "/usr/sbin/nginx", "/usr/sbin/nft", "/root/"],

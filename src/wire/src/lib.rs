@@ -18,6 +18,7 @@
 //! | [`risk`] | what of that could lock the operator out |
 //! | [`facts`] | what a host says of itself |
 //! | [`journal`] | the states of a transaction and the records that the host keeps of them |
+//! | [`log`] | excerpts of a host's system log |
 //! | [`upgrade`] | the upgrade of a host's operating system, and the record of it |
 //! | [`message`] | requests and replies |
 //! | [`frame`] | how messages and contents become bytes |
@@ -38,6 +39,7 @@ pub mod ground;
 pub mod groundwork;
 pub mod health;
 pub mod journal;
+pub mod log;
 pub mod manifest;
 pub mod message;
 pub mod name;

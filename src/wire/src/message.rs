@@ -28,6 +28,7 @@ use crate::digest::Digest;
 use crate::facts::{Facts, Needs, Program};
 use crate::groundwork::{Groundwork, Work};
 use crate::journal::{Progress, Record, State, UnitState};
+use crate::log;
 use crate::manifest::{Claim, Manifest, Provenance, Slice};
 use crate::name::{AppName, GenerationId, ProjectName, TransactionId, UserName};
 use crate::path::HostPath;
@@ -84,6 +85,8 @@ pub enum Request {
         /// At most so many transactions.
         limit: u32,
     },
+    /// Send an excerpt of the system's log.
+    Log(log::Asked),
     /// Tell what of this groundwork the host lacks.
     Survey(Groundwork),
     /// Tell what a project declared in an earlier generation.
@@ -201,6 +204,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// What happened.
     History(Vec<Transaction>),
+    /// What the log holds of what was asked for.
+    Log(log::Excerpt),
     /// The texts that were asked for and are there.
     Texts(BTreeMap<Digest, Bytes>),
     /// What an upgrade of the operating system would do.

@@ -16,6 +16,7 @@ use push_wire::certificate::Certificate;
 use push_wire::groundwork::{Hostname, PackageName};
 use push_wire::health::Probe;
 use push_wire::journal::UnitState;
+use push_wire::log;
 use push_wire::name::{AppName, UnitName, UserName};
 use push_wire::upgrade::{Packages, Scope};
 
@@ -319,6 +320,8 @@ pub trait World {
     fn probe(&mut self, app: &AppName, user: &UserName, probe: &Probe) -> Result<(), String>;
     /// The last lines of the units' journal since a moment on CLOCK_BOOTTIME; bounded.
     fn log(&self, units: &BTreeSet<UnitName>, since_boottime_ms: u64) -> Vec<String>;
+    /// An excerpt of the system's log; bounded, and untrusted.
+    fn excerpt(&self, asked: &log::Asked) -> Result<log::Excerpt, ToolError>;
     /// TCP sockets that listen, and file systems that are nearly full: for evidence.
     fn surroundings(&self) -> (Vec<String>, Vec<String>);
     /// Opens what is sealed to the host's key.

@@ -17,7 +17,7 @@ use super::{End, Outside, transfer, upgrade as telling, watch};
 use crate::groundwork;
 use crate::layout::Layout;
 use crate::lock::{self, Lock, LockError};
-use crate::machine::Machine;
+use crate::machine::{Machine, ToolError};
 use crate::progress;
 use crate::spool;
 use crate::stage::{self, Asked, Prepared};
@@ -223,6 +223,13 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             Request::History { limit } => {
                 let limit = limit.min(HISTORY_MAX);
                 Reply::History(status::history(self.machine, self.layout, limit)?)
+            }
+            Request::Log(asked) => {
+                let excerpt = self.machine.excerpt(&asked);
+                let failed = |error: ToolError| Refusal::Host {
+                    why: error.to_string(),
+                };
+                Reply::Log(excerpt.map_err(failed)?)
             }
             Request::Survey(wanted) => {
                 Reply::Survey(groundwork::survey(self.machine, self.layout, &wanted)?)

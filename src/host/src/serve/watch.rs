@@ -342,6 +342,7 @@ fn heed<M: Machine, W: Write>(
         | Request::Watch { .. }
         | Request::Status
         | Request::History { .. }
+        | Request::Log(_)
         | Request::Survey(_)
         | Request::Earlier { .. }
         | Request::Texts { .. }

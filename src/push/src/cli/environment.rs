@@ -239,7 +239,7 @@ fn no_host(fleet: &Fleet, word: &str) -> Complaint {
 }
 
 /// A word of the operator's, safe to show.
-fn shown(word: &str) -> String {
+pub fn shown(word: &str) -> String {
     crate::visible::escape(word.as_bytes(), WORD_SHOWN_MAX)
 }
 

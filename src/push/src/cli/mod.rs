@@ -12,7 +12,7 @@
 //! | [`unanswered`] | hosts that did not answer a question |
 //! | [`rehearsal`] | the story that `push rehearse` tells |
 //! | [`secret`] | the verbs of `push secret` |
-//! | [`bootstrap`] [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`upgrade`] [`trust`] [`ssh`] [`doctor`] [`rehearse`] [`init`] [`completion`] | one command each |
+//! | [`bootstrap`] [`deploy`] [`plan`] [`diff`] [`rollback`] [`status`] [`history`] [`logs`] [`upgrade`] [`trust`] [`ssh`] [`doctor`] [`rehearse`] [`init`] [`completion`] | one command each |
 //!
 //! Must not print, and must not decide how a host is worked on. To add a command: a file with an
 //! arguments struct whose doc comment is its help and one `run`, a variant of [`Verb`], a line in
@@ -30,6 +30,7 @@ pub mod gate;
 pub mod history;
 pub mod init;
 pub mod introduction;
+pub mod logs;
 pub mod plan;
 pub mod project;
 pub mod prompt;
@@ -86,6 +87,7 @@ enum Verb {
     Rollback(rollback::Back),
     Status(status::Status),
     History(history::History),
+    Logs(logs::Logs),
     Upgrade(upgrade::Upgrade),
     Trust(trust::Trust),
     Ssh(ssh::Ssh),
@@ -182,6 +184,7 @@ fn perform(cli: &Cli, report: &Report) -> Result<ExitCode, Stop> {
         Some(Verb::Rollback(back)) => rollback::run(back, &folder, report),
         Some(Verb::Status(status)) => status::run(status, &folder, report),
         Some(Verb::History(history)) => history::run(history, &folder, report),
+        Some(Verb::Logs(logs)) => logs::run(logs, &folder, report),
         Some(Verb::Upgrade(upgrade)) => upgrade::run(upgrade, &folder, report),
         Some(Verb::Trust(trust)) => trust::run(trust, &folder, report),
         Some(Verb::Ssh(ssh)) => ssh::run(ssh, &folder, report),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use push_wire::PROTOCOL;
 use push_wire::frame::FrameError;
-use push_wire::message::Holder;
+use push_wire::message::{Holder, Refusal};
 
 use super::Presence;
 use crate::embedded;
@@ -16,6 +16,9 @@ use crate::visible;
 
 /// How much of what is said of a holder is shown, in bytes.
 const HOLDER_BYTES_MAX: usize = 200;
+
+/// How much of why a host gives no answer is shown, in bytes.
+const REFUSAL_BYTES_MAX: usize = 400;
 
 /// Why a conversation came to nothing.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -195,6 +198,16 @@ pub enum Error {
         /// What came.
         found: &'static str,
     },
+    /// A question that the host does not answer.
+    #[error("{host} gives no answer while {during}: {}", shown(refusal))]
+    Refused {
+        /// The host.
+        host: HostName,
+        /// What it was to do.
+        during: &'static str,
+        /// Why not.
+        refusal: Box<Refusal>,
+    },
     /// A request that is larger than the protocol allows.
     #[error("what {host} is to be told does not fit a message: {source}")]
     TooLarge {
@@ -211,6 +224,19 @@ pub enum Error {
         /// Why.
         why: String,
     },
+}
+
+fn unanswered(host: &HostName, refusal: &Refusal, environment: &EnvironmentName) -> String {
+    if matches!(refusal, Refusal::Protocol { .. }) {
+        format!("the next push upgrades push-host there: `push {environment} -l {host}`")
+    } else {
+        format!("`push doctor {environment} -l {host}` looks closer")
+    }
+}
+
+/// What a host refuses may quote what its programs said.
+fn shown(refusal: &Refusal) -> String {
+    visible::escape(refusal.to_string().as_bytes(), REFUSAL_BYTES_MAX)
 }
 
 impl From<transport::Error> for Error {
@@ -242,6 +268,7 @@ impl Error {
             Self::Locked { .. } => "push::conversation::locked",
             Self::Frame { .. } => "push::conversation::frame",
             Self::Unexpected { .. } => "push::conversation::unexpected",
+            Self::Refused { .. } => "push::conversation::refused",
             Self::TooLarge { .. } => "push::conversation::too_large",
             Self::Pack { .. } => "push::conversation::pack",
         }
@@ -252,7 +279,7 @@ impl Error {
         match self {
             Self::Transport(error) => error.help(environment),
             Self::Silent { host, .. } | Self::Ended { host, .. } => {
-                format!("look at what it did: `journalctl -n 50 -t push-host` on {host}")
+                format!("look at what it did: `push logs {environment} -l {host} --push`")
             }
             Self::Noise { host, login, .. } => format!(
                 "let the login files of {login} on {host} (~/.bashrc, ~/.profile) print nothing \
@@ -310,6 +337,7 @@ impl Error {
             Self::Frame { host, .. } | Self::Unexpected { host, .. } => format!(
                 "remove /usr/local/lib/push/push-host on {host} and push again: it is installed anew"
             ),
+            Self::Refused { host, refusal, .. } => unanswered(host, refusal, environment),
             Self::TooLarge { .. } => {
                 "ship fewer files: put what does not change into an archive or a package".into()
             }
@@ -352,6 +380,7 @@ impl Error {
             | Self::Locked { .. }
             | Self::Frame { .. }
             | Self::Unexpected { .. }
+            | Self::Refused { .. }
             | Self::TooLarge { .. }
             | Self::Pack { .. } => false,
         }

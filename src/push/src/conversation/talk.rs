@@ -7,6 +7,7 @@ use std::time::Duration;
 use push_wire::digest::Digest;
 use push_wire::groundwork::{Groundwork, Work};
 use push_wire::journal::{Progress, State};
+use push_wire::log;
 use push_wire::manifest::Slice;
 use push_wire::message::{Bytes, Hello, Refusal, Reply, Request, Status, Switch, Transaction};
 use push_wire::name::{GenerationId, ProjectName, TransactionId};
@@ -278,6 +279,16 @@ impl Conversation {
         }
     }
 
+    /// An excerpt of the host's system log.
+    pub async fn log(&mut self, asked: log::Asked) -> Result<log::Excerpt, Error> {
+        const DURING: &str = "telling its log";
+        self.writer.request(&Request::Log(asked), DURING).await?;
+        match self.answer(DURING, ANSWER_MAX).await? {
+            Reply::Log(excerpt) => Ok(excerpt),
+            other => Err(self.unexpected(DURING, &other)),
+        }
+    }
+
     /// What the host lacks of a groundwork.
     pub async fn survey(&mut self, wanted: Groundwork) -> Result<BTreeSet<Work>, Error> {
         const DURING: &str = "telling what it lacks";
@@ -406,10 +417,18 @@ impl Conversation {
     }
 
     fn unexpected(&self, during: &'static str, reply: &Reply) -> Error {
-        Error::Unexpected {
-            host: self.reader.host.clone(),
-            during,
-            found: kind(reply),
+        let host = self.reader.host.clone();
+        match reply {
+            Reply::Refused(refusal) => Error::Refused {
+                host,
+                during,
+                refusal: refusal.clone(),
+            },
+            other => Error::Unexpected {
+                host,
+                during,
+                found: kind(other),
+            },
         }
     }
 }
@@ -427,6 +446,7 @@ pub(super) fn asked(request: &Request) -> &'static str {
         Request::Watch { .. } => "watch",
         Request::Status => "status",
         Request::History { .. } => "history",
+        Request::Log(_) => "log",
         Request::Texts { .. } => "texts",
         Request::Survey(_) => "survey",
         Request::Earlier { .. } => "earlier",
@@ -449,6 +469,7 @@ pub(super) fn kind(reply: &Reply) -> &'static str {
         Reply::Verdict { .. } => "a verdict",
         Reply::Status(_) => "its status",
         Reply::History(_) => "its history",
+        Reply::Log(_) => "a part of its log",
         Reply::Texts(_) => "texts",
         Reply::Offer(_) => "an offer of packages",
         Reply::Upgrade(_) => "an upgrade's record",

@@ -143,7 +143,7 @@ mod tests {
             .to_string(),
             now: Some("generation 11 is in effect again".into()),
             found: super::evidence(&evidence),
-            next: vec!["ssh web1 journalctl --unit=api.service".into()],
+            next: vec!["`push logs prod -l web1 --unit api.service -n 200` shows more".into()],
         });
         insta::assert_snapshot!(plain(&text), @r#"
         ✗ web1: taken back: api did not become healthy: connection refused on 127.0.0.1:8080
@@ -153,7 +153,7 @@ mod tests {
             journal    api[812]: starting
                        api[812]: cannot open /srv/api/shared/data: \x1b]0;pwned\x07
             listening  0.0.0.0:22, 127.0.0.1:80
-          help: ssh web1 journalctl --unit=api.service
+          help: `push logs prod -l web1 --unit api.service -n 200` shows more
         "#);
     }
 

@@ -15,6 +15,7 @@ pub mod error;
 pub mod failure;
 pub mod foreign;
 pub mod history;
+pub mod logs;
 pub mod measure;
 pub mod outcome;
 pub mod plan;

@@ -108,7 +108,7 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str) -> Option<String> {
                 .as_deref()
                 .map(failure::evidence)
                 .unwrap_or_default(),
-            next: look_further(evidence.as_deref(), at, host),
+            next: look_further(evidence.as_deref(), at),
             ..Told::new("taken back", cause.to_string())
         },
         Outcome::NotRestored {
@@ -123,13 +123,13 @@ pub fn account(host: &HostName, outcome: &Outcome, at: &str) -> Option<String> {
         } => {
             let said = last_word(transaction, last.as_ref());
             let settles = settles(last.as_ref(), *confirm_within_ms);
-            in_doubt((why, format!("{said}; {settles}")), UNIT, (at, host))
+            in_doubt((why, format!("{said}; {settles}")), at)
         }
         Outcome::UpgradeInDoubt { transaction, why } => {
             let goes_on = format!(
                 "the host goes on with upgrade {transaction} alone, and records how it ends"
             );
-            in_doubt((why, goes_on), UNITS, (at, host))
+            in_doubt((why, goes_on), at)
         }
         Outcome::Skipped {
             why: Skip::Stopped { stop },
@@ -176,22 +176,13 @@ fn refused_with(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// Who may read a host's journal. The login that pushes often may not, and needs not.
-const JOURNAL_READER: &str = "as root or a member of the group systemd-journal";
-
-/// The unit that a transaction runs in, as journalctl is asked for it.
-const UNIT: &str = "--unit=push-transaction";
-
-/// The units that an upgrade runs in.
-const UNITS: &str = "--unit=push-transaction --unit=push-packages";
-
 /// A host of which nobody knows how it ends.
-fn in_doubt((why, now): (&str, String), units: &str, (at, host): (&str, &HostName)) -> Told {
+fn in_doubt((why, now): (&str, String), at: &str) -> Told {
     Told {
         now: Some(now),
         next: vec![
             format!("`push status {at}` asks it again"),
-            format!("`journalctl {units}` on {host}, {JOURNAL_READER}, shows what it is doing"),
+            format!("`push logs {at} --push` shows what it is doing"),
         ],
         ..Told::new("in doubt", why.to_owned())
     }
@@ -387,15 +378,11 @@ fn skipped(stop: &Stop) -> Option<String> {
 }
 
 /// The commands that look further into a failure.
-fn look_further(evidence: Option<&Evidence>, at: &str, host: &HostName) -> Vec<String> {
+fn look_further(evidence: Option<&Evidence>, at: &str) -> Vec<String> {
     let unit = evidence.and_then(|evidence| evidence.units.first());
     let journal = unit
         .and_then(|unit| unit.unit.parse::<push_wire::name::UnitName>().ok())
-        .map(|unit| {
-            format!(
-                "`journalctl --unit={unit} --lines=200` on {host}, {JOURNAL_READER}, shows more"
-            )
-        });
+        .map(|unit| format!("`push logs {at} --unit {unit} -n 200` shows more"));
     let history = format!("`push history {at}` shows what happened there");
     journal.into_iter().chain([history]).collect()
 }

@@ -158,6 +158,11 @@ impl Report {
         self.streams().lost.clone()
     }
 
+    /// Whether the answer still has a reader.
+    pub fn is_heard(&self) -> bool {
+        self.streams().out.is_some()
+    }
+
     /// Something beside the answer that a person should see while it goes on.
     pub fn say(&self, text: &str) {
         if self.verbosity >= Verbosity::Normal && self.form == Form::Text {

@@ -37,7 +37,8 @@ pub async fn histories(access: Arc<Access>, limit: u32) -> Answers<Vec<Transacti
     .await
 }
 
-async fn ask<T, Q>(access: Arc<Access>, question: Q) -> Answers<T>
+/// Asks each host of `access` a question that writes nothing.
+pub(super) async fn ask<T, Q>(access: Arc<Access>, question: Q) -> Answers<T>
 where
     T: Send + 'static,
     Q: Fn(&mut Conversation) -> Pending<'_, Result<T, Error>> + Clone + Send + Sync + 'static,

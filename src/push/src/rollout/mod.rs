@@ -13,6 +13,7 @@
 //! deploy      what the inventory declares      bootstrap   what a fresh machine is made into
 //! turn        a staged host's turn, and its outcome
 //! asking      status and history of many hosts each        many hosts at once, bounded
+//! logs        the log of many hosts, and what comes of it
 //! upgrade     the operating system of many hosts           overhaul    one host's upgrade, to its end
 //! tally       what became of the hosts so far, and what it means for the others
 //! ```
@@ -34,6 +35,7 @@ mod deploy;
 mod each;
 mod intent;
 mod interrupt;
+mod logs;
 mod overhaul;
 mod past;
 mod patience;
@@ -64,6 +66,7 @@ pub use deploy::{Deploy, DeployPlan};
 pub use each::each;
 pub use intent::{Answer, Change, Gate, Intent, Known, Planned, Plans, Proposal};
 pub use interrupt::{Interrupt, InterruptHandle, VERDICT_AFTER_INTERRUPT_MAX};
+pub use logs::{Heard, Wanted, Whose, excerpts, follow};
 pub use overhaul::{REBOOT_MAX, REBOOT_PAUSE};
 pub use policy::{Policy, Pushed};
 pub use presence::CONFIRM_PAUSE;

@@ -13,6 +13,7 @@
 //! | [`process`] | runs a program within a limit of time and output |
 //! | `tool` | the command of each [`super::Tool`] |
 //! | `units` | what systemd says of units, and their log |
+//! | `system_log` | excerpts of the system's log, for people |
 //! | `probe` | asks an app whether it is well |
 //! | `surroundings` | what else is worth knowing about a host in trouble |
 //! | `unseal` | opens what is sealed to the host's key |
@@ -26,6 +27,7 @@ use push_wire::certificate::Certificate;
 use push_wire::groundwork::PackageName;
 use push_wire::health::Probe;
 use push_wire::journal::UnitState;
+use push_wire::log;
 use push_wire::name::{AppName, UnitName, UserName};
 use push_wire::upgrade::{Packages, Scope};
 use rustix::time::{ClockId, clock_gettime};
@@ -47,6 +49,7 @@ mod outdated;
 mod probe;
 pub mod process;
 mod surroundings;
+mod system_log;
 mod tool;
 pub(crate) mod units;
 mod unseal;
@@ -145,6 +148,10 @@ impl World for Real {
         lines
     }
 
+    fn excerpt(&self, asked: &log::Asked) -> Result<log::Excerpt, ToolError> {
+        system_log::excerpt(asked)
+    }
+
     fn surroundings(&self) -> (Vec<String>, Vec<String>) {
         (
             surroundings::listening(),
@@ -190,8 +197,6 @@ impl System for Real {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
     use crate::machine::real::process::Program;
     use crate::machine::{Access, Node};

@@ -202,7 +202,6 @@ fn kill(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Reads in a thread of its own, so that a program never waits for room in its pipe.
 /// The latest line of a program's output, while it runs.
 #[derive(Debug, Clone, Default)]
 struct Latest(Arc<Mutex<Vec<u8>>>);
@@ -228,6 +227,7 @@ impl Latest {
     }
 }
 
+/// Reads in a thread of its own, so that a program never waits for room in its pipe.
 fn keep_the_end<R: Read + Send + 'static>(
     pipe: Option<R>,
     (bytes_max, latest): (usize, Latest),

@@ -27,6 +27,7 @@ use push_wire::certificate::Certificate;
 use push_wire::groundwork::PackageName;
 use push_wire::health::Probe;
 use push_wire::journal::{Record, UnitState};
+use push_wire::log;
 use push_wire::name::{AppName, UnitName, UserName};
 use zeroize::Zeroizing;
 
@@ -560,6 +561,10 @@ impl World for Simulated {
             .iter()
             .map(|unit| format!("the log of {unit}"))
             .collect()
+    }
+
+    fn excerpt(&self, _asked: &log::Asked) -> Result<log::Excerpt, ToolError> {
+        Ok(log::Excerpt::default())
     }
 
     fn surroundings(&self) -> (Vec<String>, Vec<String>) {

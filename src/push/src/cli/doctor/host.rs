@@ -334,7 +334,7 @@ fn units(status: &Status, at: &At<'_>) -> Vec<Finding> {
             Finding::bad(
                 ExitCode::NotStarted,
                 format!("{name}: {}", unit::standing(state)),
-                at.ssh(&format!("journalctl -n 50 -u {name}")),
+                format!("{} --unit {name}`", at.verb("logs").trim_end_matches('`')),
             )
         })
         .collect();

@@ -196,7 +196,7 @@ fn without_a_terminal_every_thing_that_happened_is_a_line_and_the_cause_comes_fi
         units      api.service active (running), 2 restarts
         answer     503 {"status":"starting"}
         journal    cannot reach the database
-      help: `journalctl --unit=api.service --lines=200` on web1, as root or a member of the group systemd-journal, shows more
+      help: `push logs prod -l web1 --unit api.service -n 200` shows more
       help: `push history prod -l web1` shows what happened there
 
     web1  ✗ taken back: generation 11 is in effect  4.2 s
@@ -279,7 +279,7 @@ fn a_host_in_doubt_says_so_and_how_to_ask_again() {
     ✗ web1: in doubt: the connection was lost and could not be made again
       the last it said of t1: switching; the host settles alone: it commits once its apps are healthy, and takes itself back if they are not within their `timeout`
       help: `push status prod -l web1` asks it again
-      help: `journalctl --unit=push-transaction` on web1, as root or a member of the group systemd-journal, shows what it is doing
+      help: `push logs prod -l web1 --push` shows what it is doing
     1 host in doubt in 1 min 5 s, 11 MiB sent, 78 KiB received (failed and not restored, or in doubt, exit 6)
     "#);
 }
@@ -419,15 +419,15 @@ fn a_host_in_doubt_says_what_it_will_do_by_when() {
     ✗ web1: in doubt: the operator left before the host had ended
       it never said anything of t1, and may not have heard of it; the host settles alone: unless push came in again within 1 min 0 s of the switch, it takes itself back then
       help: `push status prod -l web1` asks it again
-      help: `journalctl --unit=push-transaction` on web1, as root or a member of the group systemd-journal, shows what it is doing
+      help: `push logs prod -l web1 --push` shows what it is doing
     ✗ web1: in doubt: the operator left before the host had ended
       it never said anything of t1, and may not have heard of it; the host settles alone: it commits once its apps are healthy, and takes itself back if they are not within their `timeout`
       help: `push status prod -l web1` asks it again
-      help: `journalctl --unit=push-transaction` on web1, as root or a member of the group systemd-journal, shows what it is doing
+      help: `push logs prod -l web1 --push` shows what it is doing
     ✗ web1: in doubt: the operator left before the host had ended
       the last it said of t1: taking back: the operator asked for it; the host goes on alone: it is taking itself back
       help: `push status prod -l web1` asks it again
-      help: `journalctl --unit=push-transaction` on web1, as root or a member of the group systemd-journal, shows what it is doing
+      help: `push logs prod -l web1 --push` shows what it is doing
     "#);
 }
 

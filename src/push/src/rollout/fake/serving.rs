@@ -9,6 +9,7 @@ use push_wire::digest::Digest;
 use push_wire::facts::{Facts, Program};
 use push_wire::frame::{Decoder, Frame, Kind, encode, encode_message};
 use push_wire::journal::{Progress, State};
+use push_wire::log::Excerpt;
 use push_wire::manifest::Slice;
 use push_wire::message::{Hello, Refusal, Reply, Request, Status as HostStatus, Switch};
 use push_wire::name::{GenerationId, TransactionId};
@@ -225,6 +226,7 @@ impl Serving {
                 history.truncate(limit as usize);
                 self.say(&Reply::History(history)).await
             }
+            Request::Log(_) => self.say(&Reply::Log(Excerpt::default())).await,
             Request::Survey(wanted) => {
                 let packages = wanted.packages.into_iter();
                 let lacking = packages.map(push_wire::groundwork::Work::Package);
