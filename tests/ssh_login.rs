@@ -6,6 +6,7 @@ use push::transport::target::{Asking, Identity, NamedBy, Offer};
 use push::transport::{Connection, Dialer, Error, NoPrompt, Pending, Route, Target};
 use push_tests::sshd::{Lab, Sshd, Wishes, account, host_key, identity, public, run};
 use secrecy::SecretString;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -263,8 +264,9 @@ impl Agent {
             .spawn()
             .unwrap();
         let agent = Self { socket, child };
+        // Its socket is there a moment before somebody listens at it.
         for _ in 0..500 {
-            if agent.socket.exists() {
+            if UnixStream::connect(&agent.socket).is_ok() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));
