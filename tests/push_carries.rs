@@ -202,6 +202,50 @@ fn limits_drop_ins_and_own_units_hold_on_the_host() {
 }
 
 #[test]
+fn a_template_that_goes_takes_its_instances_along() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let host = lab.host("web1");
+    lab.write(
+        "templates/systemd/worker",
+        "[Service]\nExecStart=/bin/sleep 1000\n",
+    );
+    let api = everyday("api", 8080, "one");
+    lab.deploys(
+        &(api.clone() + "\n[apps.api.units.\"worker@.service\"]\ntemplate = \"systemd/worker\"\n"),
+    );
+    host.succeed(&["systemctl", "start", "worker@1.service"])
+        .unwrap();
+    lab.deploys(&api);
+    assert_ne!(property(host, "worker@1.service", "ActiveState"), "active");
+    assert_eq!(property(host, "worker@1.service", "LoadState"), "not-found");
+}
+
+#[test]
+fn a_service_that_becomes_a_job_does_not_run_on() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let host = lab.host("web1");
+    let tick = |keys: &str| {
+        everyday("api", 8080, "one")
+            + "\n[apps.api.services.tick]\nexec = \"/bin/sleep 1000\"\n"
+            + keys
+    };
+    lab.deploys(&tick(""));
+    assert_eq!(property(host, "api-tick.service", "ActiveState"), "active");
+    lab.deploys(&tick(
+        "type = \"oneshot\"\ntimer = { on_calendar = [\"Mon *-*-* 03:00:00\"] }\n",
+    ));
+    assert_eq!(
+        property(host, "api-tick.service", "ActiveState"),
+        "inactive"
+    );
+    assert_eq!(property(host, "api-tick.timer", "ActiveState"), "active");
+}
+
+#[test]
 fn what_is_shared_outlives_releases_and_a_release_is_not_the_apps_to_write() {
     let Some(lab) = Lab::boot_plain(1) else {
         return;

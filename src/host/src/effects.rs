@@ -6,7 +6,8 @@ use std::io;
 use std::time::Duration;
 
 use push_wire::effect::{Effect, effects};
-use push_wire::manifest::{Manifest, Runs};
+use push_wire::journal::UnitState;
+use push_wire::manifest::{Manifest, Runs, Unit};
 use push_wire::name::{AppName, FileName, UnitName, UserName};
 
 use crate::bundle;
@@ -129,8 +130,14 @@ fn start_at_boot<M: World>(
     }
     run(machine, &Tool::DaemonReload)?;
     let (old, new) = (gone.units(), to.units());
-    for &unit in old.keys().filter(|unit| !new.contains_key(*unit)) {
-        run(machine, &Tool::StopLater(unit.clone()))?;
+    let always = |unit: &Unit| unit.runs == Runs::Always;
+    for (&unit, before) in &old {
+        let calls_only = new
+            .get(unit)
+            .is_some_and(|now| always(before) && !always(now));
+        if calls_only || !new.contains_key(unit) {
+            run(machine, &Tool::StopLater(unit.clone()))?;
+        }
     }
     for (&unit, declared) in &new {
         if declared.runs == Runs::Always && !declared.wanted_by.is_empty() {
@@ -163,12 +170,26 @@ fn restart<M: World>(machine: &mut M, unit: &UnitName) -> Result<(), EffectError
     run(machine, &Tool::Restart(unit.clone()))
 }
 
-/// systemd does not start a socket whose service runs.
+/// A unit that push does not declare, and that died of what it was told, is started again.
+pub fn revive<M: World>(
+    machine: &mut M,
+    unit: &UnitName,
+    is_dead: fn(&UnitState) -> bool,
+) -> Result<(), EffectError> {
+    let states = machine.units(&[unit.clone()].into())?;
+    if states.iter().any(is_dead) {
+        restart(machine, unit)?;
+    }
+    Ok(())
+}
+
+/// systemd does not start a socket whose service runs, and one that listens starts its service again.
 fn restart_socket<M: World>(
     machine: &mut M,
     to: &Manifest,
     socket: &UnitName,
 ) -> Result<(), EffectError> {
+    run(machine, &Tool::Stop(socket.clone()))?;
     let service = format!("{}.service", socket.stem());
     if let Some(&service) = to.units().keys().find(|unit| unit.as_str() == service) {
         run(machine, &Tool::Stop(service.clone()))?;
@@ -185,10 +206,14 @@ fn load_firewall<M: World>(
     run(machine, &Tool::LoadFirewall(file))
 }
 
-/// An order that nginx took proves nothing: only what a new connection is served does.
+/// An order that nginx took proves nothing: only what a new connection is served does. An nginx that serves
+/// nothing of push's, and is to serve nothing of it, is let be: it may not run at all, and not be able to.
 fn reload_nginx<M: World + Clock>(machine: &mut M, to: &Manifest) -> Result<(), EffectError> {
-    run(machine, &Tool::ReloadNginx)?;
     let wanted = (!to.sites().is_empty()).then_some(to.generation.0);
+    if wanted.is_none() && matches!(machine.nginx_serves(), Ok(None)) {
+        return Ok(());
+    }
+    run(machine, &Tool::ReloadNginx)?;
     let deadline_ms = machine.boottime_ms() + machine::milliseconds(NGINX_WAIT);
     loop {
         let found = machine.nginx_serves();

@@ -10,6 +10,7 @@
 //! | [`lock`] | one transaction at a time, and who is at it |
 //! | [`store`] | generations and releases on the disk: read, linked, pruned |
 //! | [`bundle`] | opens what is sealed, and puts together what is composed of several secrets |
+//! | [`before`] | how the units that a switch touches stood before it |
 //! | [`effects`] | what is derived from the generation in effect: units, nginx, firewall, secrets |
 //! | [`connection`] | which connection a session came in by |
 //! | [`progress`] | what a running transaction tells, and what it is asked |
@@ -33,6 +34,7 @@
 //! A module imports only those above it. Whatever touches the world goes through
 //! [`machine::Machine`]; decisions stand elsewhere, where they can be tested against a simulated host.
 
+pub mod before;
 pub mod bundle;
 pub mod connection;
 pub mod dpkg;

@@ -15,15 +15,17 @@
 //! whose result is the next event. A new state does not compile until it has one. Every action can be
 //! run again after a cut at any of its calls.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use push_wire::effect::{Effect, effects};
 use push_wire::journal::{About, Cause, Event, Illegal, Probation, Progress, State};
 use push_wire::manifest::Manifest;
 use push_wire::message::Holder;
-use push_wire::name::{GenerationId, TransactionId};
+use push_wire::name::{GenerationId, TransactionId, UnitName};
 
-use crate::effects::{EffectError, carry_out, carry_out_at_boot};
+use crate::before::{self, Before};
+use crate::effects::{EffectError, carry_out, carry_out_at_boot, revive};
 use crate::evidence;
 use crate::journal::{self, Entry, Journal, JournalError};
 use crate::layout::Layout;
@@ -138,6 +140,7 @@ pub fn transact<M: Machine>(
         since: Since::SameBoot,
         has_switched: false,
         started_ms: 0,
+        before: None,
     };
     run.started_ms = run.machine.boottime_ms();
     run.tell(&Progress::State(State::Prepared));
@@ -202,6 +205,7 @@ pub fn resume<M: Machine>(
         since,
         has_switched,
         started_ms,
+        before: None,
     };
     let state = match &last.state {
         State::Prepared | State::Switching | State::Probation(_) => {
@@ -258,6 +262,8 @@ struct Run<'a, M> {
     /// Whether the rename may have happened, and effects may have run.
     has_switched: bool,
     started_ms: u64,
+    /// How the units stood before; `None` where a transaction is taken up, and nobody knows any more.
+    before: Option<Before>,
 }
 
 impl<M: Machine> Run<'_, M> {
@@ -363,6 +369,8 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn switch(&mut self) -> Event {
+        let ahead = effects(&self.from, &self.to);
+        self.before = Some(before::look(self.machine, &ahead, &self.way_back()));
         self.has_switched = true;
         let switched = switch::carry_out(self.machine, self.layout)
             .map_err(StoreError::from)
@@ -372,7 +380,7 @@ impl<M: Machine> Run<'_, M> {
                 why: error.to_string(),
             });
         }
-        for effect in effects(&self.from, &self.to) {
+        for effect in ahead {
             if let Err(cause) = trial::heed(self.machine, self.layout, &self.id) {
                 return Event::Failed(cause);
             }
@@ -399,10 +407,15 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn on_trial(&mut self, probation: &Probation) -> Event {
+        let nothing = BTreeSet::new();
         let setting = Setting {
             transaction: &self.id,
             from: &self.from,
             to: &self.to,
+            beside: self
+                .before
+                .as_ref()
+                .map_or(&nothing, |before| &before.beside),
         };
         trial::run(self.machine, self.layout, setting, probation)
     }
@@ -480,7 +493,7 @@ impl<M: Machine> Run<'_, M> {
         let mut failed: Vec<(Effect, EffectError)> = Vec::new();
         for effect in open {
             self.tell(&Progress::Effect(effect.clone()));
-            if let Err(error) = carry_out(self.machine, self.layout, &self.from, effect) {
+            if let Err(error) = self.carry_back(effect) {
                 failed.push((effect.clone(), error));
             }
         }
@@ -492,6 +505,53 @@ impl<M: Machine> Run<'_, M> {
                 .any(|(failed, _)| failed == *effect || feeds(failed, effect))
         };
         Some((open.iter().filter(again).cloned().collect(), why))
+    }
+
+    /// Runs one effect of the way back. A unit that did not run before keeps nobody waiting, and one beside
+    /// push's own that ran does so again.
+    fn carry_back(&mut self, effect: &Effect) -> Result<(), EffectError> {
+        let done = carry_out(self.machine, self.layout, &self.from, effect);
+        let Some(before) = &self.before else {
+            return match effect.foreign() {
+                Some(unit) => self.carry_back_beside(done, unit),
+                None => done,
+            };
+        };
+        let was_down = effect.starts().map(|unit| before.down.contains(unit));
+        let ran = effect.foreign().map(|unit| before.beside.contains(unit));
+        match (was_down, ran, effect.foreign()) {
+            (_, Some(true), Some(unit)) => {
+                done.and_then(|()| revive(self.machine, unit, before::is_down))
+            }
+            (Some(true), _, _) | (_, Some(false), _) => {
+                self.excuse(done);
+                Ok(())
+            }
+            (Some(false) | None, _, _) => done,
+        }
+    }
+
+    /// The same for a unit beside push's own of which nobody knows any more whether it ran. One that stays
+    /// down in spite of all may have been down before.
+    fn carry_back_beside(
+        &mut self,
+        done: Result<(), EffectError>,
+        unit: &UnitName,
+    ) -> Result<(), EffectError> {
+        let tried = done.and_then(|()| revive(self.machine, unit, before::has_failed));
+        let states = self.machine.units(&[unit.clone()].into());
+        if tried.is_err() && states.is_ok_and(|states| states.iter().any(before::is_down)) {
+            self.excuse(tried);
+            return Ok(());
+        }
+        tried
+    }
+
+    fn excuse(&mut self, done: Result<(), EffectError>) {
+        if let Err(error) = done {
+            let why = format!("it did not run before the switch, either: {error}");
+            self.machine.warn(&why);
+        }
     }
 
     /// Removes what only the side that lost had. The transaction has ended; what cannot be removed

@@ -15,6 +15,7 @@ use push_wire::journal::{Cause, Event, Probation, Progress, UnitState};
 use push_wire::manifest::{App, Manifest, Runs};
 use push_wire::name::{AppName, TransactionId, UnitName};
 
+use crate::before;
 use crate::layout::Layout;
 use crate::machine::{Machine, World};
 use crate::progress::{self, Wish};
@@ -37,6 +38,12 @@ static UNDECLARED: Health = Health {
     quiet_ms: 1_000,
 };
 
+/// How long what runs beside push's own has to stay up after it was told something, in milliseconds.
+const BESIDE_QUIET_MS: u64 = 1_000;
+
+/// Nothing beside push's own.
+static NOTHING: BTreeSet<UnitName> = BTreeSet::new();
+
 /// What a trial is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting<'a> {
@@ -46,6 +53,8 @@ pub struct Setting<'a> {
     pub from: &'a Manifest,
     /// What is in effect.
     pub to: &'a Manifest,
+    /// Units that push does not declare, that the switch tells something, and that ran before it.
+    pub beside: &'a BTreeSet<UnitName>,
 }
 
 /// Watches until the verdict is in. It ends: every app has a timeout, and the operator a deadline.
@@ -76,6 +85,7 @@ pub fn all_well<M: Machine>(
         transaction: id,
         from: manifest,
         to: manifest,
+        beside: &NOTHING,
     };
     let all = manifest.apps().into_keys().collect();
     Trial::new(machine, (setting, None), &all).finish(machine, layout)
@@ -188,12 +198,9 @@ impl<'a> Trial<'a> {
             self.probe(machine, layout, at)?;
         }
         let now_ms = machine.boottime_ms();
-        if !is_confirmed
-            || !self
-                .apps
-                .iter()
-                .all(|app| app.has_passed(now_ms.saturating_sub(self.started_ms)))
-        {
+        let age_ms = now_ms.saturating_sub(self.started_ms);
+        let is_quiet = self.setting.beside.is_empty() || age_ms >= BESIDE_QUIET_MS;
+        if !is_confirmed || !is_quiet || !self.apps.iter().all(|app| app.has_passed(age_ms)) {
             return Ok(Verdict::Open);
         }
         // The last probe may have taken a while, and a unit may have died meanwhile.
@@ -238,10 +245,17 @@ impl<'a> Trial<'a> {
         machine: &M,
     ) -> Result<(), Cause> {
         self.next_look_ms = machine.boottime_ms() + UNITS_LOOK_MS;
-        if self.units.is_empty() {
+        let asked: BTreeSet<UnitName> = self
+            .setting
+            .beside
+            .iter()
+            .chain(self.units.keys())
+            .cloned()
+            .collect();
+        if asked.is_empty() {
             return Ok(());
         }
-        match machine.units(&self.units.keys().cloned().collect()) {
+        match machine.units(&asked) {
             Ok(states) => {
                 self.failures = 0;
                 self.latest = states;
@@ -257,9 +271,31 @@ impl<'a> Trial<'a> {
             }
         }
         for state in self.latest.clone() {
+            self.judge_beside(&state)?;
             self.judge(&state)?;
         }
         Ok(())
+    }
+
+    /// What ran before and was only told something must run on.
+    fn judge_beside(&self, state: &UnitState) -> Result<(), Cause> {
+        if !self.setting.beside.contains(state.unit.as_str()) || !before::is_down(state) {
+            return Ok(());
+        }
+        let run = effects(self.setting.from, self.setting.to).into_iter();
+        let mut told = run.filter(|effect| {
+            let unit = effect.foreign();
+            unit.is_some_and(|unit| unit.as_str() == state.unit)
+        });
+        Err(Cause::Effect {
+            effect: told
+                .next()
+                .map_or(state.unit.clone(), |effect| effect.to_string()),
+            why: format!(
+                "{} did not stay up ({}, status {})",
+                state.unit, state.result, state.exit_status
+            ),
+        })
     }
 
     /// What a unit must not do, however long the trial still lasts.
@@ -397,24 +433,10 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// The unit whose own process an effect starts or tells something.
-fn acted_on(effect: &Effect) -> Option<&UnitName> {
-    match effect {
-        Effect::RestartSocket(unit) | Effect::Restart(unit) | Effect::Reload(unit) => Some(unit),
-        Effect::Stop(_)
-        | Effect::OpenSecrets
-        | Effect::DaemonReload
-        | Effect::Sysctl
-        | Effect::LoadFirewall
-        | Effect::RemoveFirewall
-        | Effect::RestartForeign(_)
-        | Effect::ReloadForeign(_)
-        | Effect::ReloadNginx => None,
-    }
-}
-
 fn restarts(effect: &Effect) -> Option<&UnitName> {
-    acted_on(effect).filter(|_| !matches!(effect, Effect::Reload(_)))
+    effect
+        .starts()
+        .filter(|_| !matches!(effect, Effect::Reload(_)))
 }
 
 /// The apps that this switch changed, or whose units it restarted.
@@ -428,7 +450,7 @@ fn touched<'a>(setting: Setting<'a>, run: &[Effect]) -> BTreeSet<&'a AppName> {
     let units = setting.to.units();
     let owners = run
         .iter()
-        .filter_map(acted_on)
+        .filter_map(Effect::starts)
         .filter_map(|unit| Some(&units.get(unit)?.app));
     changed.map(|(name, _)| name).chain(owners).collect()
 }

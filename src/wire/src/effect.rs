@@ -17,7 +17,8 @@ use crate::name::{AppName, UnitName};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Stop a unit that is no longer declared, while systemd still knows its old text.
+    /// Stop a unit that is no longer declared, or runs only when it is called for from now on, while systemd
+    /// still knows its old text. What would start another unit again is stopped first.
     Stop(UnitName),
     /// Open the generation's secrets into `/run/push/secrets` and remove the files of others.
     OpenSecrets,
@@ -53,8 +54,32 @@ impl Effect {
     /// Whether the system loads its own firewall. That begins with `flush ruleset`, in Debian's own
     /// file and when the unit stops, and takes push's table with it; so push's is loaded after it.
     pub fn loads_own_firewall(&self) -> bool {
+        self.foreign()
+            .is_some_and(|unit| unit.as_str() == OWN_FIREWALL)
+    }
+}
+
+impl Effect {
+    /// The unit of push's own that it starts, or tells something.
+    pub fn starts(&self) -> Option<&UnitName> {
         match self {
-            Self::RestartForeign(unit) | Self::ReloadForeign(unit) => unit.as_str() == OWN_FIREWALL,
+            Self::RestartSocket(unit) | Self::Restart(unit) | Self::Reload(unit) => Some(unit),
+            Self::Stop(_)
+            | Self::OpenSecrets
+            | Self::DaemonReload
+            | Self::Sysctl
+            | Self::LoadFirewall
+            | Self::RemoveFirewall
+            | Self::RestartForeign(_)
+            | Self::ReloadForeign(_)
+            | Self::ReloadNginx => None,
+        }
+    }
+
+    /// The unit that push does not declare, and that it restarts or reloads.
+    pub fn foreign(&self) -> Option<&UnitName> {
+        match self {
+            Self::RestartForeign(unit) | Self::ReloadForeign(unit) => Some(unit),
             Self::Stop(_)
             | Self::OpenSecrets
             | Self::DaemonReload
@@ -64,12 +89,10 @@ impl Effect {
             | Self::RestartSocket(_)
             | Self::Restart(_)
             | Self::Reload(_)
-            | Self::ReloadNginx => false,
+            | Self::ReloadNginx => None,
         }
     }
-}
 
-impl Effect {
     /// Whether it decides who comes in: a firewall, or sshd.
     pub fn opens_the_way_in(&self) -> bool {
         match self {
@@ -85,6 +108,11 @@ impl Effect {
             | Self::Reload(_)
             | Self::ReloadNginx => false,
         }
+    }
+
+    /// Whether a unit is stopped that starts others: while it is there, they come back.
+    fn stops_a_trigger(&self) -> bool {
+        matches!(self, Self::Stop(unit) if matches!(unit.suffix(), "socket" | "timer" | "path"))
     }
 
     /// Whether sshd is restarted, and so takes what its unit says, too.
@@ -144,6 +172,7 @@ pub fn effects(from: &Manifest, to: &Manifest) -> Vec<Effect> {
         all.into_iter().partition(Effect::loads_own_firewall);
     let push_own = rest.partition_point(|effect| *effect < Effect::LoadFirewall);
     rest.splice(push_own..push_own, own);
+    rest.sort_by_key(|effect| !effect.stops_a_trigger());
     rest
 }
 
@@ -152,9 +181,12 @@ fn units(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
     for &unit in old.keys().filter(|unit| !new.contains_key(*unit)) {
         all.extend([Effect::Stop(unit.clone()), Effect::DaemonReload]);
     }
-    let changed_apps = changed_apps(from, to);
+    let outdated = outdated_apps(from, to);
     for (&name, &unit) in &new {
         let before = old.get(name).copied();
+        if unit.runs == Runs::OnDemand && before.is_some_and(|unit| unit.runs == Runs::Always) {
+            all.insert(Effect::Stop(name.clone()));
+        }
         if before
             .is_none_or(|before| before.digest != unit.digest || before.wanted_by != unit.wanted_by)
         {
@@ -165,26 +197,41 @@ fn units(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
         if rewritten {
             all.extend(rewritten_effect(name, unit));
             all.extend(service_of_socket(name, &new));
-        } else if changed_apps.contains(&unit.app) {
-            all.extend(release_effect(name, unit));
+        } else if let Some(old) = outdated.get(&unit.app) {
+            all.extend(release_effect((name, unit), *old));
         }
     }
 }
 
+/// What an app's processes hold of an earlier generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Old {
+    /// A release, or a file: what they read again when they are told to.
+    Read,
+    /// What systemd gave them as they started, and gives to others only.
+    Given,
+}
+
 /// The apps whose processes hold something old: another release, or another secret.
-fn changed_apps<'a>(from: &'a Manifest, to: &'a Manifest) -> BTreeSet<&'a AppName> {
+fn outdated_apps<'a>(from: &'a Manifest, to: &'a Manifest) -> BTreeMap<&'a AppName, Old> {
     let old = from.apps();
     let released = to.apps().into_iter().filter(|(name, app)| {
         old.get(name)
             .is_none_or(|before| before.release != app.release || before.user != app.user)
     });
-    let told = changed_secrets(from, to)
-        .into_iter()
-        .filter(|(_, reader)| *reader == Reader::App);
-    released
-        .map(|(name, _)| name)
-        .chain(told.map(|(app, _)| app))
-        .collect()
+    let released = released.map(|(name, _)| (name, Old::Read));
+    let told = changed_secrets(from, to).into_iter();
+    let told = told.filter_map(|(app, reader)| match reader {
+        Reader::App => Some((app, Old::Read)),
+        Reader::AppStart => Some((app, Old::Given)),
+        Reader::Nginx | Reader::Nobody => None,
+    });
+    let mut all = BTreeMap::new();
+    for (app, old) in released.chain(told) {
+        let held = all.entry(app).or_insert(old);
+        *held = old.max(*held);
+    }
+    all
 }
 
 /// What runs on demand takes its new text and release when it is called for next.
@@ -206,11 +253,13 @@ fn service_of_socket(name: &UnitName, units: &BTreeMap<&UnitName, &Unit>) -> Opt
     (unit.runs == Runs::Always).then(|| Effect::Restart(service.clone()))
 }
 
-fn release_effect(name: &UnitName, unit: &Unit) -> Option<Effect> {
-    match (unit.runs, unit.on_release) {
-        (Runs::OnDemand, _) | (Runs::Always, OnRelease::Nothing) => None,
-        (Runs::Always, OnRelease::Restart) => Some(Effect::Restart(name.clone())),
-        (Runs::Always, OnRelease::Reload) => Some(Effect::Reload(name.clone())),
+fn release_effect((name, unit): (&UnitName, &Unit), old: Old) -> Option<Effect> {
+    match (unit.runs, unit.on_release, old) {
+        (Runs::OnDemand, _, _) | (Runs::Always, OnRelease::Nothing, _) => None,
+        (Runs::Always, OnRelease::Restart, _) | (Runs::Always, OnRelease::Reload, Old::Given) => {
+            Some(Effect::Restart(name.clone()))
+        }
+        (Runs::Always, OnRelease::Reload, Old::Read) => Some(Effect::Reload(name.clone())),
     }
 }
 
@@ -218,15 +267,20 @@ fn files(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
     let (old, new) = (from.files(), to.files());
     for path in changed_keys(&old, &new) {
         for file in [old.get(path), new.get(path)].into_iter().flatten() {
-            all.extend(file_effect(&file.on_change, to));
+            all.extend(file_effect(&file.on_change, (from, to)));
         }
     }
 }
 
-fn file_effect(on_change: &OnChange, to: &Manifest) -> Vec<Effect> {
+fn file_effect(on_change: &OnChange, (from, to): (&Manifest, &Manifest)) -> Vec<Effect> {
     let ours = |unit: &UnitName| to.units().contains_key(unit);
+    // It is stopped, and after that there is nothing to be told.
+    let gone = |unit: &UnitName| from.units().contains_key(unit) && !ours(unit);
     match on_change {
         OnChange::Nothing => vec![],
+        OnChange::Restart(unit) | OnChange::Reload(unit) if gone(unit) => {
+            vec![Effect::DaemonReload]
+        }
         OnChange::Restart(unit) if ours(unit) => {
             vec![Effect::DaemonReload, Effect::Restart(unit.clone())]
         }
@@ -248,8 +302,8 @@ fn secrets(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
         all.insert(Effect::OpenSecrets);
         match reader {
             Reader::Nginx => drop(all.insert(Effect::ReloadNginx)),
-            // The app's units are restarted with it, see `changed_apps`.
-            Reader::App | Reader::Nobody => {}
+            // The app's units are told with it, see `outdated_apps`.
+            Reader::App | Reader::AppStart | Reader::Nobody => {}
         }
     }
 }
@@ -408,9 +462,9 @@ mod tests {
         assert_eq!(
             shown(slice(), Slice::default()),
             [
+                "stop api.socket",
                 "stop api-job.service",
                 "stop api.service",
-                "stop api.socket",
                 "reload systemd's units",
                 "reload nginx"
             ]
@@ -421,6 +475,10 @@ mod tests {
     fn a_secret_tells_its_reader_and_nobody_else() {
         for (reader, told) in [
             (Reader::App, vec!["open secrets", "restart api.service"]),
+            (
+                Reader::AppStart,
+                vec!["open secrets", "restart api.service"],
+            ),
             (Reader::Nginx, vec!["open secrets", "reload nginx"]),
             (Reader::Nobody, vec!["open secrets"]),
         ] {
@@ -432,6 +490,69 @@ mod tests {
             };
             assert_eq!(shown(with("a"), with("b")), told);
             assert_eq!(shown(with("a"), with("a")), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn what_a_process_was_given_as_it_started_takes_a_restart_and_what_it_read_a_reload() {
+        let with = |content, reader| {
+            let mut slice = slice();
+            let service = unit("s", Runs::Always, OnRelease::Reload);
+            slice.units.insert("api.service".parse().unwrap(), service);
+            let files = [("key".parse().unwrap(), secret(content, reader))].into();
+            slice.secrets.insert("api".parse().unwrap(), files);
+            slice
+        };
+        for (reader, told) in [
+            (Reader::App, "reload api.service"),
+            (Reader::AppStart, "restart api.service"),
+        ] {
+            assert_eq!(
+                shown(with("a", reader), with("b", reader)),
+                ["open secrets", told]
+            );
+        }
+        let mut both = with("b", Reader::AppStart);
+        both.apps.insert("api".parse().unwrap(), app("r2"));
+        assert_eq!(
+            shown(with("a", Reader::AppStart), both),
+            ["open secrets", "restart api.service"]
+        );
+    }
+
+    #[test]
+    fn what_runs_only_on_demand_from_now_on_is_stopped() {
+        let mut to = slice();
+        let job = unit("job", Runs::OnDemand, OnRelease::Nothing);
+        to.units.insert("api.service".parse().unwrap(), job);
+        assert_eq!(
+            shown(slice(), to.clone()),
+            ["stop api.service", "reload systemd's units"]
+        );
+        assert_eq!(
+            shown(to, slice()),
+            ["reload systemd's units", "restart api.service"]
+        );
+    }
+
+    #[test]
+    fn a_file_that_goes_with_its_unit_tells_it_nothing() {
+        for on_change in [OnChange::Restart, OnChange::Reload] {
+            let mut from = slice();
+            let file = File {
+                digest: Digest::of("drop-in"),
+                owner: UserName::root(),
+                group: UserName::root(),
+                mode: 0o644,
+                on_change: on_change("api.service".parse().unwrap()),
+            };
+            from.files.insert("/etc/x".parse().unwrap(), file);
+            let mut to = slice();
+            to.units.remove("api.service");
+            assert_eq!(
+                shown(from, to),
+                ["stop api.service", "reload systemd's units"]
+            );
         }
     }
 

@@ -224,8 +224,11 @@ pub struct Secret {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reader {
-    /// The units of its app.
+    /// The units of its app, which read it again when they are told to.
     App,
+    /// The units of its app as they start: systemd gives it to them, as a credential or a variable
+    /// (systemd.exec(5), `LoadCredential=`, `EnvironmentFile=`).
+    AppStart,
     /// nginx.
     Nginx,
     /// Nobody: it is read each time (a health probe's token, an htpasswd file).

@@ -98,7 +98,11 @@ pub(super) fn deliveries(
                 let delivery = Delivery {
                     content: Content::One(name.clone()),
                     owner: app.user.clone(),
-                    reader: Reader::App,
+                    reader: if *form == SecretForm::Credential {
+                        Reader::AppStart
+                    } else {
+                        Reader::App
+                    },
                 };
                 all.files.insert(name.clone(), delivery);
             }
@@ -118,7 +122,7 @@ pub(super) fn deliveries(
         let delivery = Delivery {
             content: Content::Composed(lines(variables)),
             owner: UserName::root(),
-            reader: Reader::App,
+            reader: Reader::AppStart,
         };
         if all.files.insert(file, delivery).is_some() {
             let what = format!("the secret {ENVIRONMENT} of {}", app.name);

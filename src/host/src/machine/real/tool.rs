@@ -40,9 +40,9 @@ pub(super) fn run(tool: &Tool) -> Result<(), ToolError> {
         Tool::TryRestart(unit) => order("try-restart", unit),
         Tool::Reload(unit) => order("reload-or-restart", unit),
         Tool::TryReload(unit) => order("try-reload-or-restart", unit),
-        Tool::Stop(unit) => forgiving(&["stop", "--", unit.as_str()], UNIT_LIMIT),
+        Tool::Stop(unit) => forgiving(&["stop", "--", &all_of(unit)], UNIT_LIMIT),
         Tool::StopLater(unit) => {
-            forgiving(&["stop", "--no-block", "--", unit.as_str()], SYSTEMD_LIMIT)
+            forgiving(&["stop", "--no-block", "--", &all_of(unit)], SYSTEMD_LIMIT)
         }
         Tool::RestartLater(unit) => systemctl(
             &["restart", "--no-block", "--", unit.as_str()],
@@ -80,6 +80,16 @@ fn command(arguments: &[&str], limit: Duration) -> Program {
 
 fn order(verb: &str, unit: &UnitName) -> Result<(), ToolError> {
     systemctl(&[verb, "--", unit.as_str()], UNIT_LIMIT)
+}
+
+/// What to stop for a unit to run no more. A template does not run itself, but its instances do, which
+/// systemctl(1) takes as a pattern: `worker@*.service`.
+fn all_of(unit: &UnitName) -> String {
+    if unit.is_template() {
+        format!("{}*.{}", unit.stem(), unit.suffix())
+    } else {
+        unit.to_string()
+    }
 }
 
 /// A unit that systemd does not know is as good as stopped.
