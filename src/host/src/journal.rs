@@ -18,7 +18,7 @@ use std::io;
 
 use push_wire::digest::Digest;
 use push_wire::journal::{About, Record, State};
-use push_wire::name::TransactionId;
+use push_wire::name::{GenerationId, TransactionId};
 
 use crate::layout::Layout;
 use crate::machine::{self, Access, Clock, Disk};
@@ -203,6 +203,18 @@ impl Journal {
             }
         }
         all
+    }
+
+    /// The generation that the latest transaction left in effect; `None` while one is unfinished, and where
+    /// nothing is told of it.
+    pub fn in_effect(&self) -> Option<GenerationId> {
+        let (first, last) = self.transactions().last().copied()?;
+        let about = first.about.as_ref()?;
+        match last.state {
+            State::Committed => Some(about.to),
+            State::TakenBack(_) => Some(about.from),
+            State::Prepared | State::Switching | State::Probation(_) | State::TakingBack(_) => None,
+        }
     }
 
     /// Whether the journal remembers this transaction.

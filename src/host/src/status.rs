@@ -12,7 +12,7 @@ use crate::journal;
 use crate::layout::Layout;
 use crate::machine::{Disk, Machine, TEXT_BYTES_MAX};
 use crate::stage::{Error, constant};
-use crate::store::{self, links};
+use crate::store::{self, StoreError, links};
 use crate::upgrade;
 
 /// How many differences are told; more of them say nothing new.
@@ -39,6 +39,11 @@ pub fn status<M: Machine>(
     let manifest = store::current_manifest(machine, layout)?;
     let names: BTreeSet<UnitName> = manifest.units().into_keys().cloned().collect();
     let mut drift = Vec::new();
+    match store::is_as_recorded(machine, layout, &journal) {
+        Ok(()) => {}
+        Err(error @ StoreError::Moved { .. }) => drift.push(format!("{error}: {}", error.help())),
+        Err(error) => return Err(error.into()),
+    }
     let units = match machine.units(&names) {
         Ok(units) => units,
         Err(error) => {

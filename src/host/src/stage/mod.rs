@@ -186,6 +186,7 @@ pub fn prepare<M: Machine>(
 ) -> Result<Prepared, Error> {
     preflight::stays_up(facts, 0)?;
     let journal = journal::read(machine, layout)?;
+    store::is_as_recorded(machine, layout, &journal)?;
     let from = store::current_manifest(machine, layout)?;
     let highest = store::highest(machine, layout, &journal)?;
     let (wanted, parts) = match asked {

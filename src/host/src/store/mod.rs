@@ -81,6 +81,19 @@ pub enum StoreError {
         /// What is there.
         why: String,
     },
+    /// The link that names the generation in effect is gone, or names another one than the journal.
+    #[error(
+        "{} {}, and the journal says that generation {recorded} is in effect", path.display(),
+        if found.is_none() { "is gone".to_owned() } else { format!("points to generation {found}") }
+    )]
+    Moved {
+        /// The link.
+        path: PathBuf,
+        /// The generation that it names.
+        found: GenerationId,
+        /// The one that the latest transaction left in effect.
+        recorded: GenerationId,
+    },
     /// Paths that push does not own stand where links must be.
     #[error("these paths exist, differ from what is declared, and are not push's: {}", list(.0))]
     Occupied(Vec<HostPath>),
@@ -115,6 +128,10 @@ impl StoreError {
             Self::Current { .. } => {
                 "see `ls -l /etc/push`; set the link to a generation of /etc/push/generations by hand"
             }
+            Self::Moved { .. } => {
+                "as root on the host, point it to the generation that the journal names: \
+                 `ln -sfn generations/NUMBER /etc/push/current`; then push again"
+            }
             Self::Occupied(_) => "move them away, or declare them with the content that they have",
             Self::Disk(_) => "look at the disk of the host: `df -h /etc`, `df -i /etc`, `dmesg`",
         }
@@ -140,6 +157,24 @@ pub fn current<M: Disk>(machine: &M, layout: &Layout) -> Result<GenerationId, St
         .and_then(|name| name.to_str()?.parse().ok());
     id.filter(|id: &GenerationId| !id.is_none() && Layout::current_target(*id) == target)
         .ok_or_else(|| wrong(format!("it points to {}", target.display())))
+}
+
+/// Whether the switch names what the latest transaction left in effect. Whoever pushed on from another
+/// generation would push away what others have brought since.
+pub fn is_as_recorded<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    journal: &Journal,
+) -> Result<(), StoreError> {
+    let found = current(machine, layout)?;
+    match journal.in_effect() {
+        Some(recorded) if recorded != found => Err(StoreError::Moved {
+            path: layout.current(),
+            found,
+            recorded,
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Whether the switch names this generation; not, if it is no switch at all.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use push_wire::journal::State;
 use push_wire::manifest::Manifest;
-use push_wire::name::{AppName, GenerationId, ReleaseId};
+use push_wire::name::{AppName, GenerationId, ProjectName, ReleaseId};
 
 use super::{StoreError, current, generations, manifest};
 use crate::groundwork::certificates;
@@ -134,16 +134,12 @@ fn choose(
             kept.releases.insert(app, BTreeSet::new());
         }
     }
-    let limits: BTreeMap<AppName, usize> = committed
-        .get(&in_effect)
-        .map(|manifest| manifest.apps())
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(name, app)| (name.clone(), app.keep_releases as usize))
-        .collect();
     let latest_first = committed.iter().rev().filter(|(id, _)| **id <= in_effect);
-    for (place, (id, manifest)) in latest_first.enumerate() {
-        let must_stay = place < RELEASES_KEPT_MIN;
+    let latest_first: Vec<(&GenerationId, &Manifest)> = latest_first.collect();
+    let limits = limits(&latest_first);
+    let needed = needed_to_go_back(&latest_first);
+    for (place, (id, manifest)) in latest_first.into_iter().enumerate() {
+        let must_stay = place < RELEASES_KEPT_MIN || needed.contains(id);
         let fits = place < GENERATIONS_KEPT_MAX
             && manifest.apps().iter().all(|(app, declared)| {
                 let limit = limits.get(*app).copied().unwrap_or(0);
@@ -164,6 +160,40 @@ fn choose(
     // What is in effect stays even if its manifest cannot be read.
     kept.generations.extend(there.get(&in_effect));
     kept
+}
+
+/// How many releases each app keeps, as the latest generation says that has it: one that is gone can be
+/// brought back as any other can.
+fn limits(latest_first: &[(&GenerationId, &Manifest)]) -> BTreeMap<AppName, usize> {
+    let mut limits = BTreeMap::new();
+    for (name, app) in latest_first
+        .iter()
+        .flat_map(|(_, manifest)| manifest.apps())
+    {
+        let limit = limits.entry(name.clone());
+        limit.or_insert(app.keep_releases as usize);
+    }
+    limits
+}
+
+/// The generation that each project goes back to first: the latest one in which it declared something else
+/// than now, however often others have pushed since. A project that has gone keeps it among the latest.
+fn needed_to_go_back(latest_first: &[(&GenerationId, &Manifest)]) -> BTreeSet<GenerationId> {
+    let Some((_, now)) = latest_first.first() else {
+        return BTreeSet::new();
+    };
+    let projects: BTreeSet<&ProjectName> = latest_first
+        .iter()
+        .flat_map(|(_, manifest)| manifest.slices.keys())
+        .collect();
+    let before = |project: &ProjectName| {
+        let mut places = latest_first.iter().enumerate();
+        let (place, (id, _)) =
+            places.find(|(_, (_, manifest))| manifest.slice(project) != now.slice(project))?;
+        let is_kept = now.slice(project).is_some() || place < GENERATIONS_KEPT_MAX;
+        is_kept.then_some(**id)
+    };
+    projects.into_iter().filter_map(before).collect()
 }
 
 fn is_used(used: &BTreeSet<PathBuf>, release: &Path) -> bool {
@@ -192,4 +222,85 @@ fn sweep<M: Disk>(machine: &mut M, folder: &Path) -> Result<(), StoreError> {
         machine.remove_folder(&folder.join(name))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use push_wire::digest::Digest;
+    use push_wire::manifest::{App, Placed, Provenance, Slice};
+
+    fn app(release: &str, keep_releases: u32) -> App {
+        App {
+            release: release.parse().unwrap(),
+            tree: Digest::of(release),
+            size: 1,
+            user: "api".parse().unwrap(),
+            shared: BTreeSet::new(),
+            ports: BTreeSet::new(),
+            keep_releases,
+            health: None,
+        }
+    }
+
+    /// Generations from 1 on, each with the release of `api` in the project `shop` and of `blog` in the
+    /// project `diary`, where they have one.
+    fn committed(all: &[(Option<&str>, Option<&str>)]) -> BTreeMap<GenerationId, Manifest> {
+        let generations = all.iter().zip(1..).map(|((api, blog), number)| {
+            let mut manifest = Manifest::empty();
+            manifest.generation = GenerationId(number);
+            for (project, name, release) in [("shop", "api", api), ("diary", "blog", blog)] {
+                let Some(release) = release else { continue };
+                let mut slice = Slice::default();
+                slice.apps.insert(name.parse().unwrap(), app(release, 3));
+                let provenance = Provenance::default();
+                let placed = Placed { slice, provenance };
+                manifest.slices.insert(project.parse().unwrap(), placed);
+            }
+            (manifest.generation, manifest)
+        });
+        generations.collect()
+    }
+
+    fn kept(all: &[(Option<&str>, Option<&str>)]) -> Vec<u64> {
+        let manifests = committed(all);
+        let there: BTreeSet<GenerationId> = manifests.keys().copied().collect();
+        let in_effect = *there.last().unwrap();
+        let folders = ["api".to_owned(), "blog".to_owned()];
+        let kept = choose(&manifests, in_effect, &there, &folders);
+        kept.generations.into_iter().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn an_app_keeps_as_many_releases_as_it_declares() {
+        let releases = ["r1", "r2", "r3", "r4", "r5"];
+        assert_eq!(kept(&releases.map(|one| (Some(one), None))), [3, 4, 5]);
+    }
+
+    #[test]
+    fn an_app_that_goes_takes_no_generation_of_another_project_with_it() {
+        let all = [
+            (Some("r1"), Some("b1")),
+            (Some("r2"), Some("b1")),
+            (Some("r3"), Some("b1")),
+            (Some("r3"), None),
+            (Some("r3"), None),
+        ];
+        assert_eq!(kept(&all), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_a_project_goes_back_to_stays_however_often_others_push() {
+        let blogs: Vec<String> = (1..=60).map(|number| format!("b{number}")).collect();
+        let mut all = vec![(Some("r1"), Some("b0"))];
+        all.extend(blogs.iter().map(|blog| (Some("r2"), Some(blog.as_str()))));
+        assert_eq!(kept(&all), [1, 59, 60, 61]);
+        // A project that has gone does not keep its releases for ever.
+        for (api, _) in &mut all[1..] {
+            *api = None;
+        }
+        assert_eq!(kept(&all), [59, 60, 61]);
+        all.truncate(20);
+        assert_eq!(kept(&all), [1, 18, 19, 20]);
+    }
 }

@@ -376,3 +376,30 @@ fn a_generation_that_was_never_committed_or_lost_its_release_is_none_to_go_back_
         .unwrap();
     assert_eq!(converse(&mut host, back(1)), [none(&[], 1)]);
 }
+
+#[test]
+fn a_switch_that_names_another_generation_than_the_journal_is_refused_and_told() {
+    for moved in [None, Some("generations/7")] {
+        let mut host = pushed();
+        let current = Path::new("/etc/push/current");
+        host.remove(current).unwrap();
+        if let Some(target) = moved {
+            let was = Path::new("/etc/push/generations/1");
+            let seventh = Path::new("/etc/push/generations/7");
+            host.rename(was, seventh).unwrap();
+            let manifest = seventh.join("manifest.json");
+            let text = host.read(&manifest, 1 << 20).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let text = text.replace("\"generation\": 1", "\"generation\": 7");
+            host.remove(&manifest).unwrap();
+            host.create(&manifest, text.as_bytes(), &Access::public_file())
+                .unwrap();
+            host.link(Path::new(target), current).unwrap();
+        }
+        let mut asked = stage(if moved.is_some() { 7 } else { 0 });
+        put(&mut asked, b"another file");
+        let (replies, _) = converse_as(&mut host, &mut Played::default(), staging(&asked));
+        let refused = matches!(replies.last(), Some(Reply::Refused(refusal)) if matches!(&**refusal, Refusal::Host { why } if why.contains("the journal says that generation 1 is in effect")));
+        assert!(refused, "{moved:?} {replies:?}");
+    }
+}
