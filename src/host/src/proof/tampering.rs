@@ -420,6 +420,25 @@ fn a_lost_journal_is_not_guessed_to_say_anything() {
     );
 }
 
+/// The volume with the apps may be missing at a boot, or come later.
+#[test]
+fn a_host_that_boots_without_its_apps_takes_back_and_has_its_firewall_and_secrets() {
+    let (_, mut world) = in_probation();
+    world.remove_folder(&layout().apps()).unwrap();
+    world.disk.sync_everything();
+    let state = recover(&mut world, &layout()).unwrap();
+    assert!(matches!(state, Some(State::TakenBack(_))), "{state:?}");
+    let current = world.disk.read_link(&layout().current()).unwrap();
+    assert_eq!(current, Some("generations/1".into()));
+    assert!(world.services.table.is_some());
+    let opened = Path::new("/run/push/secrets/api/key-a");
+    assert_eq!(world.disk.read(opened).unwrap(), b"a");
+    world.power_on(Survives::Everything);
+    recover(&mut world, &layout()).unwrap();
+    assert!(world.services.table.is_some());
+    assert_eq!(world.disk.read(opened).unwrap(), b"a");
+}
+
 #[test]
 fn a_hostile_name_in_the_folder_of_generations_is_no_generation() {
     let mut world = update().world;
