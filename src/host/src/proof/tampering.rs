@@ -1,11 +1,15 @@
 //! What is not as push left it is refused, and never guessed to be committed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use push_wire::digest::Digest;
 use push_wire::journal::State;
 use push_wire::name::GenerationId;
 
-use super::scenario::{Slices, at_generation_1, put, request, scenario, stage, update};
+use super::scenario::{
+    Slices, at_generation_1, host, place, put, request, scenario, slice, stage, switch, update,
+};
 use super::{Scenario, layout};
 use crate::journal::{self, JournalError};
 use crate::machine::simulated::Simulated;
@@ -184,6 +188,54 @@ fn a_damaged_secret_that_another_generation_holds_too_opens_from_there() {
     let error = recover(&mut world, &layout()).unwrap_err();
     assert!(error.to_string().contains("key-a"), "{error}");
     assert!(world.services.table.is_some());
+}
+
+/// Each app at boot has what it can have; a switch wants all of it.
+#[test]
+fn a_secret_that_does_not_open_withholds_no_other_at_boot_and_fails_a_switch() {
+    let with_another = |sealed: &[u8]| {
+        let (mut both, mut contents) = slice(Slices::A);
+        let (first, other) = ("secrets/api/key-a.age", "secrets/other/key-z.age");
+        let api = both.secrets.values().next().unwrap();
+        let another = BTreeMap::from([(
+            "key-z".parse().unwrap(),
+            api.values().next().unwrap().clone(),
+        )]);
+        both.secrets.insert("other".parse().unwrap(), another);
+        contents.insert(other.to_owned(), contents[first].clone());
+        for secret in both.secrets.get_mut("api").unwrap().values_mut() {
+            secret.sealed = Digest::of(sealed);
+        }
+        contents.insert(first.to_owned(), sealed.to_vec());
+        (both, contents)
+    };
+    let mut world = host();
+    place(
+        &mut world,
+        1,
+        with_another(&slice(Slices::A).1["secrets/api/key-a.age"]),
+    );
+    assert_eq!(
+        switch(&mut world, &request(0, 1)).unwrap(),
+        State::Committed
+    );
+    let damaged = generation(1, "secrets/api/key-a.age");
+    machine::replace(&mut world, &damaged, b"", &Access::public_file()).unwrap();
+    world.disk.sync_everything();
+    world.power_on(Survives::Everything);
+    let error = recover(&mut world, &layout()).unwrap_err();
+    assert!(error.to_string().contains("key-a"), "{error}");
+    let opened = Path::new("/run/push/secrets/other/key-z");
+    assert_eq!(world.disk.read(opened).unwrap(), b"a");
+
+    let mut world = host();
+    place(&mut world, 1, with_another(b"sealed to somebody else"));
+    let state = switch(&mut world, &request(0, 1)).unwrap();
+    assert!(
+        matches!(&state, State::TakenBack(cause) if cause.to_string().contains("key-a")),
+        "{state:?}"
+    );
+    assert!(world.disk.stat(opened).unwrap().is_none());
 }
 
 #[test]
