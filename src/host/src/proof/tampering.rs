@@ -160,6 +160,25 @@ fn a_text_that_was_edited_while_in_effect_keeps_no_switch_from_beginning() {
     }
 }
 
+/// Its owner may be an app's user, who is to stop no push.
+#[test]
+fn what_the_owner_of_a_declared_file_does_with_it_keeps_no_switch_from_beginning() {
+    let scenario = update();
+    let path = generation(1, "files/etc/shared.conf");
+    let changes: [&dyn Fn(&mut Simulated); 2] = [
+        &|world| world.hard_link(&path, Path::new("/etc/second")).unwrap(),
+        &|world| {
+            let large = vec![0; usize::try_from(machine::TEXT_BYTES_MAX).unwrap() + 1];
+            machine::replace(world, &path, &large, &Access::public_file()).unwrap();
+        },
+    ];
+    for change in changes {
+        let mut world = scenario.world.clone();
+        change(&mut world);
+        assert_eq!(scenario.transact(&mut world).unwrap(), State::Committed);
+    }
+}
+
 #[test]
 fn a_damaged_secret_that_another_generation_holds_too_opens_from_there() {
     let mut world = at_generation_1();
