@@ -7,11 +7,8 @@ use push_wire::name::{UnitName, UserName};
 
 use super::accounts;
 use super::process::Program;
+use super::units::{JOB_LEAST, job_limit};
 use crate::machine::{Tool, ToolError};
-
-/// How long a unit has to stop and start again. Units have limits of their own, which systemd
-/// applies; this one is for a systemd that does not answer.
-const UNIT_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long systemd has to read its units again, or to take an order that it carries out later.
 const SYSTEMD_LIMIT: Duration = Duration::from_secs(90);
@@ -40,7 +37,7 @@ pub(super) fn run(tool: &Tool) -> Result<(), ToolError> {
         Tool::TryRestart(unit) => order("try-restart", unit),
         Tool::Reload(unit) => order("reload-or-restart", unit),
         Tool::TryReload(unit) => order("try-reload-or-restart", unit),
-        Tool::Stop(unit) => forgiving(&["stop", "--", unit.as_str()], UNIT_LIMIT),
+        Tool::Stop(unit) => forgiving(&["stop", "--", unit.as_str()], job_limit(unit)),
         Tool::StopLater(unit) => {
             forgiving(&["stop", "--no-block", "--", unit.as_str()], SYSTEMD_LIMIT)
         }
@@ -54,8 +51,8 @@ pub(super) fn run(tool: &Tool) -> Result<(), ToolError> {
             .input(push_wire::firewall::REMOVE)
             .succeed()
             .map(drop),
-        Tool::ReloadNginx => systemctl(&["reload-or-restart", "--", "nginx.service"], UNIT_LIMIT),
-        Tool::Sysctl => systemctl(&["restart", "--", "systemd-sysctl.service"], UNIT_LIMIT),
+        Tool::ReloadNginx => systemctl(&["reload-or-restart", "--", "nginx.service"], JOB_LEAST),
+        Tool::Sysctl => systemctl(&["restart", "--", "systemd-sysctl.service"], JOB_LEAST),
         Tool::CreateUser(user) => create_user(user),
         Tool::CreateLogin(user) => create_login(user),
         Tool::SetHostname(name) => quick(&["hostname", "--", name.as_str()]),
@@ -78,8 +75,9 @@ fn command(arguments: &[&str], limit: Duration) -> Program {
     Program::new(&argv, limit)
 }
 
+/// Units have limits of their own, which systemd applies; ours is for a systemd that does not answer.
 fn order(verb: &str, unit: &UnitName) -> Result<(), ToolError> {
-    systemctl(&[verb, "--", unit.as_str()], UNIT_LIMIT)
+    systemctl(&[verb, "--", unit.as_str()], job_limit(unit))
 }
 
 /// A unit that systemd does not know is as good as stopped.
