@@ -432,6 +432,49 @@ fn a_switch_leaves_its_request_and_is_told_to_its_verdict() {
     assert_eq!(converse(&mut host, said(&take_back)), [verdict]);
 }
 
+/// It is kept in memory, megabytes of it, on a host that stays up for a year.
+#[test]
+fn what_transactions_told_goes_with_the_pushes_after_them_and_their_verdict_stays() {
+    let mut host = pushed();
+    let names = |host: &Simulated| host.list(&layout().transactions()).unwrap();
+    let mut most = 0;
+    for round in 2..20 {
+        let mut next = stage(round - 1);
+        next.provenance.operator = format!("mia {round}");
+        release(&mut next, &format!("r{round}"), &tree());
+        let name: TransactionId = format!("t{round}").parse().unwrap();
+        let order = said(&Request::Switch(Switch {
+            generation: GenerationId(round),
+            transaction: name.clone(),
+            nonce: Digest::of("nonce"),
+            confirm_within_ms: None,
+        }));
+        let input = [staging(&next), order].concat();
+        let (replies, _) = converse_as(&mut host, &mut Played::default(), input);
+        assert!(matches!(replies[1], Reply::Staged { .. }), "{replies:?}");
+        assert_eq!(
+            super::switch(&mut host, round, name.as_str()),
+            State::Committed
+        );
+        let there = names(&host);
+        for kept in [round, round - 1] {
+            assert!(there.contains(&format!("t{kept}")), "{there:?}");
+        }
+        most = most.max(there.len());
+    }
+    assert!(most < 12, "{most}");
+    let transaction: TransactionId = "t2".parse().unwrap();
+    assert!(!names(&host).contains(&"t2".to_owned()));
+    let asked = said(&Request::Watch {
+        transaction: transaction.clone(),
+    });
+    let state = Some(State::Committed);
+    assert_eq!(
+        converse(&mut host, asked),
+        [Reply::Verdict { transaction, state }]
+    );
+}
+
 #[test]
 fn status_names_what_is_not_as_declared_and_texts_hold_no_secret() {
     let mut host = pushed();
