@@ -475,6 +475,29 @@ fn what_transactions_told_goes_with_the_pushes_after_them_and_their_verdict_stay
     );
 }
 
+/// Both may carry the same number of their version.
+#[test]
+fn a_program_that_is_older_than_what_is_here_says_that_it_cannot_read_it() {
+    let (now, layout) = (pushed(), layout());
+    for host in [&Simulated::default(), &now] {
+        crate::serve::reads(host, &layout).unwrap();
+    }
+    let manifest = Path::new("/etc/push/generations/1/manifest.json");
+    let journal = layout.journal();
+    let text = String::from_utf8(now.read(manifest, 1 << 20).unwrap()).unwrap();
+    let later = text.replacen('{', "{\"of_later\":1,", 1);
+    let access = crate::machine::Access::public_file();
+    for (path, content) in [(manifest, later.as_str()), (&journal, "push journal 2\n")] {
+        let mut host = now.clone();
+        crate::machine::replace(&mut host, path, content.as_bytes(), &access).unwrap();
+        assert!(
+            crate::serve::reads(&host, &layout).is_err(),
+            "{}",
+            path.display()
+        );
+    }
+}
+
 #[test]
 fn status_names_what_is_not_as_declared_and_texts_hold_no_secret() {
     let mut host = pushed();
