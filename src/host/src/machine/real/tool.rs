@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use push_wire::name::{UnitName, UserName};
 
-use super::accounts;
 use super::process::Program;
 use super::units::{JOB_LEAST, job_limit};
+use super::{accounts, swap};
 use crate::machine::{Tool, ToolError};
 
 /// How long systemd has to read its units again, or to take an order that it carries out later.
@@ -21,9 +21,6 @@ const ACCOUNT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long making locales may take; a large one takes ten seconds on a small host.
 const LOCALES_LIMIT: Duration = Duration::from_secs(300);
-
-/// How long room for swap may take to be made; a file system without fallocate writes all of it.
-const SWAP_LIMIT: Duration = Duration::from_secs(300);
 
 /// The status by which systemctl says that a unit is not loaded: nothing is there to be stopped.
 /// Source: systemctl(1), "EXIT STATUS".
@@ -59,7 +56,7 @@ pub(super) fn run(tool: &Tool) -> Result<(), ToolError> {
         Tool::MakeLocales => Program::new(&["locale-gen"], LOCALES_LIMIT)
             .succeed()
             .map(drop),
-        Tool::MakeSwap(file, bytes) => make_swap(file, *bytes),
+        Tool::MakeSwap(file, bytes) => swap::make(file, *bytes),
         Tool::SwapOn(file) => quick(&["swapon", "--", &file.to_string_lossy()]),
         Tool::Reboot => systemctl(&["reboot", "--no-block"], SYSTEMD_LIMIT),
     }
@@ -148,19 +145,4 @@ fn create_login(user: &UserName) -> Result<(), ToolError> {
 
 fn quick(argv: &[&str]) -> Result<(), ToolError> {
     Program::new(argv, ACCOUNT_LIMIT).succeed().map(drop)
-}
-
-/// fallocate(1) leaves no holes, which swapon(8) would refuse; the mode is set before a page of memory
-/// can be in it.
-fn make_swap(file: &Path, bytes: u64) -> Result<(), ToolError> {
-    let (path, length) = (file.to_string_lossy(), bytes.to_string());
-    let steps: [&[&str]; 3] = [
-        &["fallocate", "--length", &length, "--", &path],
-        &["chmod", "0600", "--", &path],
-        &["mkswap", "--", &path],
-    ];
-    for argv in steps {
-        Program::new(argv, SWAP_LIMIT).succeed()?;
-    }
-    Ok(())
 }
