@@ -231,7 +231,7 @@ fn reload_nginx<M: World + Clock>(machine: &mut M, to: &Manifest) -> Result<(), 
 }
 
 /// Opens every secret of a generation for its owner alone, each whole or not at all, and removes the
-/// others.
+/// others. One that does not open withholds none from the other apps, and is an error all the same.
 fn open_secrets<M: Disk + World>(
     machine: &mut M,
     layout: &Layout,
@@ -242,13 +242,25 @@ fn open_secrets<M: Disk + World>(
     if !secrets.is_empty() {
         machine::folders(machine, &layout.secrets(), &folder)?;
     }
+    let mut all = Ok(());
     for ((app, name), secret) in &secrets {
-        machine.folder(&layout.app_secrets(app), &folder)?;
-        let opened = open(machine, layout, (to, app, name))?;
-        let access = access(&secret.owner);
-        machine::replace(machine, &layout.secret(app, name), &opened, &access)?;
+        let opened = open_secret(machine, layout, (to, app, name), &secret.owner);
+        all = all.and(opened);
     }
+    all?;
     Ok(forget_secrets(machine, layout, to)?)
+}
+
+fn open_secret<M: Disk + World>(
+    machine: &mut M,
+    layout: &Layout,
+    (to, app, name): (&Manifest, &AppName, &FileName),
+    owner: &UserName,
+) -> Result<(), EffectError> {
+    machine.folder(&layout.app_secrets(app), &Access::passage())?;
+    let opened = open(machine, layout, (to, app, name))?;
+    let place = layout.secret(app, name);
+    Ok(machine::replace(machine, &place, &opened, &access(owner))?)
 }
 
 /// Removes every opened secret that a generation does not declare, and what was not opened to its end.

@@ -20,7 +20,7 @@ use push_host::layout::Layout;
 use push_host::machine::real::Real;
 use push_host::progress;
 use push_host::recover::{RecoverError, recover};
-use push_host::serve::{End, Line, OnHost, look, serve};
+use push_host::serve::{End, Line, OnHost, USED_WRONGLY, look, reads, serve};
 use push_host::stage;
 use push_host::transaction::{TransactionError, transact};
 use push_host::upgrade::upgrade;
@@ -38,6 +38,7 @@ usage: push-host serve           speak with push over standard input and output
        push-host recover         end a transaction that was cut short
        push-host upgrade ID      carry out an upgrade that `serve` has begun, or take it up
        push-host firewall        load push's firewall again, after something else flushed it
+       push-host reads           see whether this version can read what is on this host
        push-host version         say which version this is
 ";
 
@@ -45,7 +46,6 @@ usage: push-host serve           speak with push over standard input and output
 const WORKING_CHARS_MAX: usize = 200;
 
 const NOT_BEGUN: u8 = 1;
-const USED_WRONGLY: u8 = 2;
 const TAKEN_BACK: u8 = 5;
 const IN_DOUBT: u8 = 6;
 const NOT_ROOT: u8 = 77;
@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         },
         ["recover"] => run_recovery(),
         ["firewall"] => load_firewall(),
+        ["reads"] => show_that_it_reads(),
         ["version" | "--version"] => {
             say(&format!("push-host {}\n", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
@@ -164,12 +165,24 @@ fn converse(purpose: Purpose) -> ExitCode {
                 NOT_BEGUN,
             )
         }
-        Err(stage::Error::Store(error)) => complain(&error, error.help(), NOT_BEGUN),
-        Err(stage::Error::Journal(error)) => complain(&error, error.help(), NOT_BEGUN),
-        Err(
-            error @ (stage::Error::Refused(_) | stage::Error::Release(_) | stage::Error::Disk(_)),
-        ) => complain(&error, "look at the host with `ssh`", NOT_BEGUN),
+        Err(error) => unreadable(error),
     }
+}
+
+fn unreadable(error: stage::Error) -> ExitCode {
+    match error {
+        stage::Error::Store(error) => complain(&error, error.help(), NOT_BEGUN),
+        stage::Error::Journal(error) => complain(&error, error.help(), NOT_BEGUN),
+        stage::Error::Refused(_) | stage::Error::Release(_) | stage::Error::Disk(_) => {
+            complain(&error, "look at the host with `ssh`", NOT_BEGUN)
+        }
+    }
+}
+
+/// Asked by the push-host that is here of one that is to take its place.
+fn show_that_it_reads() -> ExitCode {
+    let layout = Layout::new("/");
+    reads(&Real::new(layout.clone()), &layout).map_or_else(unreadable, |()| ExitCode::SUCCESS)
 }
 
 /// Started by `serve` for each tool that checks a staged generation; not for people.

@@ -30,18 +30,23 @@ use crate::transaction::{self, TransactionError};
 /// Every start of any service wants `sysinit.target` and what that wants, and would run this again
 /// in the midst of a transaction, before the service: so it stays active once it has run, and runs
 /// only while `/run` does not hold the lock yet, which is before the first push-host of a boot.
+///
+/// It needs no `/srv`: where apps lie on a volume that is missing or comes over the network, which comes
+/// after this, the host still gets its firewall and secrets. A journal that somebody set aside does not
+/// keep it from running either: what is in effect is derived.
 pub const UNIT: &str = "\
 # Written by push-host.
 [Unit]
 Description=Take back or finish what push was doing when this host went down
 Documentation=man:systemd.unit(5)
 DefaultDependencies=no
-RequiresMountsFor=/etc/push /var/lib/push /srv /run
+RequiresMountsFor=/etc/push /var/lib/push /usr/local/lib/push /run
 After=local-fs.target systemd-remount-fs.service nftables.service
 Before=basic.target sysinit.target network-pre.target systemd-sysctl.service nginx.service ssh.service shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
-ConditionPathExists=/var/lib/push/journal
+ConditionPathExists=|/var/lib/push/journal
+ConditionPathExists=|/etc/push/current
 ConditionPathExists=!/run/push/lock
 
 [Service]
@@ -200,4 +205,54 @@ fn finish<M: Machine>(
 fn derive<M: Machine>(machine: &mut M, layout: &Layout) -> Result<(), RecoverError> {
     let manifest = store::current_manifest(machine, layout)?;
     Ok(carry_out_at_boot(machine, layout, (&manifest, &manifest))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the unit says under a key, word by word.
+    fn said(key: &str) -> Vec<&'static str> {
+        UNIT.lines()
+            .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .flat_map(str::split_whitespace)
+            .collect()
+    }
+
+    fn shown(path: &std::path::Path) -> String {
+        path.display().to_string()
+    }
+
+    #[test]
+    fn the_recovery_needs_no_volume_but_those_of_push_itself() {
+        let layout = Layout::new("/");
+        let program = layout.program();
+        let needed = [
+            &layout.push(),
+            &layout.state(),
+            program.parent().unwrap(),
+            std::path::Path::new("/run"),
+        ];
+        assert_eq!(said("RequiresMountsFor"), needed.map(shown));
+        assert!(
+            needed
+                .iter()
+                .all(|path| !path.starts_with(layout.apps()) && !layout.apps().starts_with(path))
+        );
+        // A network comes after it, and so does what is mounted over one.
+        for later in ["network", "remote-fs", "srv.mount"] {
+            assert!(said("After").iter().all(|unit| !unit.contains(later)));
+        }
+    }
+
+    #[test]
+    fn the_recovery_runs_where_there_is_a_journal_or_something_in_effect() {
+        let layout = Layout::new("/");
+        let expected = [
+            format!("|{}", shown(&layout.journal())),
+            format!("|{}", shown(&layout.current())),
+            format!("!{}", shown(&layout.lock())),
+        ];
+        assert_eq!(said("ConditionPathExists"), expected);
+    }
 }

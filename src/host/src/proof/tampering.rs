@@ -1,11 +1,15 @@
 //! What is not as push left it is refused, and never guessed to be committed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use push_wire::digest::Digest;
 use push_wire::journal::State;
 use push_wire::name::GenerationId;
 
-use super::scenario::{Slices, at_generation_1, put, request, scenario, stage, update};
+use super::scenario::{
+    Slices, at_generation_1, host, place, put, request, scenario, slice, stage, switch, update,
+};
 use super::{Scenario, layout};
 use crate::journal::{self, JournalError};
 use crate::machine::simulated::Simulated;
@@ -156,6 +160,25 @@ fn a_text_that_was_edited_while_in_effect_keeps_no_switch_from_beginning() {
     }
 }
 
+/// Its owner may be an app's user, who is to stop no push.
+#[test]
+fn what_the_owner_of_a_declared_file_does_with_it_keeps_no_switch_from_beginning() {
+    let scenario = update();
+    let path = generation(1, "files/etc/shared.conf");
+    let changes: [&dyn Fn(&mut Simulated); 2] = [
+        &|world| world.hard_link(&path, Path::new("/etc/second")).unwrap(),
+        &|world| {
+            let large = vec![0; usize::try_from(machine::TEXT_BYTES_MAX).unwrap() + 1];
+            machine::replace(world, &path, &large, &Access::public_file()).unwrap();
+        },
+    ];
+    for change in changes {
+        let mut world = scenario.world.clone();
+        change(&mut world);
+        assert_eq!(scenario.transact(&mut world).unwrap(), State::Committed);
+    }
+}
+
 #[test]
 fn a_damaged_secret_that_another_generation_holds_too_opens_from_there() {
     let mut world = at_generation_1();
@@ -184,6 +207,54 @@ fn a_damaged_secret_that_another_generation_holds_too_opens_from_there() {
     let error = recover(&mut world, &layout()).unwrap_err();
     assert!(error.to_string().contains("key-a"), "{error}");
     assert!(world.services.table.is_some());
+}
+
+/// Each app at boot has what it can have; a switch wants all of it.
+#[test]
+fn a_secret_that_does_not_open_withholds_no_other_at_boot_and_fails_a_switch() {
+    let with_another = |sealed: &[u8]| {
+        let (mut both, mut contents) = slice(Slices::A);
+        let (first, other) = ("secrets/api/key-a.age", "secrets/other/key-z.age");
+        let api = both.secrets.values().next().unwrap();
+        let another = BTreeMap::from([(
+            "key-z".parse().unwrap(),
+            api.values().next().unwrap().clone(),
+        )]);
+        both.secrets.insert("other".parse().unwrap(), another);
+        contents.insert(other.to_owned(), contents[first].clone());
+        for secret in both.secrets.get_mut("api").unwrap().values_mut() {
+            secret.sealed = Digest::of(sealed);
+        }
+        contents.insert(first.to_owned(), sealed.to_vec());
+        (both, contents)
+    };
+    let mut world = host();
+    place(
+        &mut world,
+        1,
+        with_another(&slice(Slices::A).1["secrets/api/key-a.age"]),
+    );
+    assert_eq!(
+        switch(&mut world, &request(0, 1)).unwrap(),
+        State::Committed
+    );
+    let damaged = generation(1, "secrets/api/key-a.age");
+    machine::replace(&mut world, &damaged, b"", &Access::public_file()).unwrap();
+    world.disk.sync_everything();
+    world.power_on(Survives::Everything);
+    let error = recover(&mut world, &layout()).unwrap_err();
+    assert!(error.to_string().contains("key-a"), "{error}");
+    let opened = Path::new("/run/push/secrets/other/key-z");
+    assert_eq!(world.disk.read(opened).unwrap(), b"a");
+
+    let mut world = host();
+    place(&mut world, 1, with_another(b"sealed to somebody else"));
+    let state = switch(&mut world, &request(0, 1)).unwrap();
+    assert!(
+        matches!(&state, State::TakenBack(cause) if cause.to_string().contains("key-a")),
+        "{state:?}"
+    );
+    assert!(world.disk.stat(opened).unwrap().is_none());
 }
 
 #[test]
@@ -418,6 +489,25 @@ fn a_lost_journal_is_not_guessed_to_say_anything() {
         world.services.table.is_some(),
         "the firewall of what is in effect is up"
     );
+}
+
+/// The volume with the apps may be missing at a boot, or come later.
+#[test]
+fn a_host_that_boots_without_its_apps_takes_back_and_has_its_firewall_and_secrets() {
+    let (_, mut world) = in_probation();
+    world.remove_folder(&layout().apps()).unwrap();
+    world.disk.sync_everything();
+    let state = recover(&mut world, &layout()).unwrap();
+    assert!(matches!(state, Some(State::TakenBack(_))), "{state:?}");
+    let current = world.disk.read_link(&layout().current()).unwrap();
+    assert_eq!(current, Some("generations/1".into()));
+    assert!(world.services.table.is_some());
+    let opened = Path::new("/run/push/secrets/api/key-a");
+    assert_eq!(world.disk.read(opened).unwrap(), b"a");
+    world.power_on(Survives::Everything);
+    recover(&mut world, &layout()).unwrap();
+    assert!(world.services.table.is_some());
+    assert_eq!(world.disk.read(opened).unwrap(), b"a");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use push_wire::message::{Hello, Holder, Recovered};
 use super::watch;
 use crate::journal::Journal;
 use crate::layout::Layout;
-use crate::machine::Machine;
+use crate::machine::{Disk, Machine};
 use crate::stage::{Error, texts, trees};
 use crate::{journal, lock, store};
 
@@ -42,6 +42,14 @@ pub fn hello<M: Machine>(
         highest: store::highest(machine, layout, &journal)?,
         recovered,
     })
+}
+
+/// Reads what there is no first word, and no recovery, without. A program shows by it that it may take the
+/// place of the one that wrote this: the number of its version may be the same, and its source older.
+pub fn reads<M: Disk>(machine: &M, layout: &Layout) -> Result<(), Error> {
+    journal::read(machine, layout)?;
+    store::current_manifest(machine, layout)?;
+    Ok(())
 }
 
 /// Who is at it. The journal's word comes before that of the lock: it says where a transaction stands, and a

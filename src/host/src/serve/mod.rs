@@ -34,7 +34,8 @@ use crate::groundwork;
 use crate::layout::Layout;
 use crate::machine::Machine;
 
-pub use outside::{OnHost, Outside};
+pub use hello::reads;
+pub use outside::{OnHost, Outside, USED_WRONGLY};
 pub use pulse::GiveUp;
 
 /// What a conversation is held over.

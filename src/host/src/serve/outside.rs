@@ -13,7 +13,7 @@ use push_wire::name::TransactionId;
 
 use crate::connection::Connection;
 use crate::layout::Layout;
-use crate::machine::real::process::Program;
+use crate::machine::real::process::{Ended, Program};
 use crate::stage::Checks;
 use crate::status::Firewall;
 use crate::{facts, launch, view};
@@ -21,8 +21,11 @@ use crate::{facts, launch, view};
 /// How long nft has to list a table.
 const LIST_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a push-host has to say which version it is.
+/// How long a push-host has to say which version it is, and whether it reads what is here.
 const START_WITHIN: Duration = Duration::from_secs(10);
+
+/// The status by which a push-host says that it does not know what it was told to do.
+pub const USED_WRONGLY: u8 = 2;
 
 /// The session's other processes.
 pub trait Outside: Checks {
@@ -34,7 +37,7 @@ pub trait Outside: Checks {
     fn program(&self) -> push_wire::facts::Program;
     /// Whether the kernel has push's firewall.
     fn firewall(&self) -> Firewall;
-    /// Whether a push-host that was sent runs on this host; the error says why not.
+    /// Whether a push-host that was sent runs on this host and reads what is on it; the error says why not.
     fn starts(&self, program: &Path) -> Result<(), String>;
     /// Starts the transaction whose request has been written; it outlives this process.
     fn launch(&mut self, transaction: &TransactionId) -> Result<(), String>;
@@ -92,9 +95,9 @@ impl Outside for OnHost {
     }
 
     fn starts(&self, program: &Path) -> Result<(), String> {
-        let argv = [program.display().to_string(), "version".to_owned()];
-        let ended = Program::new(&argv, START_WITHIN).succeed();
-        ended.map(drop).map_err(|error| error.to_string())
+        let told = |what: &str| Program::new(&[&program.display().to_string(), what], START_WITHIN);
+        let started = told("version").succeed().and_then(|_| told("reads").run());
+        reads(&started.map_err(|error| format!("it does not start: {error}"))?)
     }
 
     fn launch(&mut self, transaction: &TransactionId) -> Result<(), String> {
@@ -114,6 +117,24 @@ impl Outside for OnHost {
     }
 }
 
+/// What another push-host has found when it was told to read what is on this host.
+fn reads(ended: &Ended) -> Result<(), String> {
+    if ended.status.success() {
+        return Ok(());
+    }
+    if ended.status.code() == Some(USED_WRONGLY.into()) {
+        return Err(
+            "it is older than the one that is here, and cannot show that it reads what that wrote; \
+             bring the source of this push up to date and build it again"
+                .to_owned(),
+        );
+    }
+    Err(format!(
+        "it cannot read what is on this host: {}",
+        ended.said().trim()
+    ))
+}
+
 /// The digest of the file that this process runs, even where it has been replaced meanwhile.
 fn own_digest() -> std::io::Result<Digest> {
     const PIECE_BYTES: usize = 256 << 10;
@@ -125,5 +146,36 @@ fn own_digest() -> std::io::Result<Digest> {
             0 => return Ok(hasher.finish()),
             read => hasher.update(&piece[..read]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_push_host_takes_over_only_where_it_starts_and_reads_what_is_there() {
+        let starts = |program: &str| OnHost::new(Layout::new("/")).starts(Path::new(program));
+        assert_eq!(starts("/usr/bin/true"), Ok(()));
+        for unfit in ["/usr/bin/false", "/no/such/push-host"] {
+            let why = starts(unfit).unwrap_err();
+            assert!(why.contains("does not start"), "{why}");
+        }
+        let ended = |status: i32, said: &str| Ended {
+            status: ExitStatus::from_raw(status << 8),
+            stdout: String::new(),
+            stderr: said.to_owned(),
+        };
+        assert_eq!(reads(&ended(0, "")), Ok(()));
+        let older = reads(&ended(2, "usage: push-host serve\n")).unwrap_err();
+        assert!(
+            older.contains("older") && older.contains("up to date"),
+            "{older}"
+        );
+        let other = reads(&ended(1, "push-host: unknown field `answers`\n")).unwrap_err();
+        assert!(other.ends_with("unknown field `answers`"), "{other}");
     }
 }

@@ -468,7 +468,8 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
         let confirm_s = switch.confirm_within_ms.unwrap_or(0).div_ceil(1000);
         stage::stays_up(&now, staged.prepared.to.health_s().max(confirm_s))?;
         let transaction = switch.transaction.clone();
-        if journal::read(self.machine, self.layout)?.knows(&transaction) {
+        let journal = journal::read(self.machine, self.layout)?;
+        if journal.knows(&transaction) {
             return Err(protocol(
                 "a transaction of this name has been there already",
             ));
@@ -479,6 +480,11 @@ impl<'a, M: Machine, O: Outside, W: Write> Session<'a, M, O, W> {
             about,
             begun_on: self.outside.connection(),
         };
+        if let Err(error) = watch::forget_ended((self.machine, self.layout), &journal) {
+            self.machine.warn(&format!(
+                "what earlier transactions told stays for now: {error}"
+            ));
+        }
         progress::leave_request(self.machine, self.layout, &request)?;
         held.holder.step = format!("switching to generation {}", staged.generation);
         held.holder.transaction = Some(transaction.clone());

@@ -70,7 +70,7 @@ pub fn pack<M: Machine, W: Write>(
 }
 
 /// Puts another push-host in the place of this one: found right, durable, by one rename, and once it has
-/// run, since one that does not start here would recover nothing at the next boot either. Not while
+/// run and read what is here, since one that cannot would recover nothing at the next boot either. Not while
 /// somebody has the lock: what a program began, its recovery included, is ended by the same program.
 pub fn upgrade<M: Machine, W: Write>(
     (machine, layout): (&mut M, &Layout),
@@ -115,9 +115,9 @@ pub fn upgrade<M: Machine, W: Write>(
         machine.create(new, &program, &access)?;
         starts(new).map_err(|why| {
             refused = Some(format!(
-                "the push-host that was sent does not start here: {why}"
+                "the push-host that was sent cannot take the place of the one here: {why}"
             ));
-            io::Error::other("it does not start")
+            io::Error::other("it cannot take over")
         })
     });
     match refused {

@@ -39,6 +39,9 @@ const PROGRESS_BYTES_MAX: u64 = 8 << 20;
 /// The longest wait for one transaction in milliseconds. Its own limits end it long before.
 pub(super) const WATCH_MS_MAX: u64 = 31 * 3600 * 1000;
 
+/// Of how many of the latest transactions it stays what they told; each may be megabytes, in memory.
+const TOLD_KEPT: usize = 8;
+
 /// Why a transaction cannot be asked anything.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
@@ -238,6 +241,26 @@ fn step(state: &State) -> &'static str {
         State::TakingBack(_) => "taking back",
         State::Committed | State::TakenBack(_) => "tidying up",
     }
+}
+
+/// Removes what transactions told that have ended, save for the latest. Whoever still asks for one gets its
+/// verdict, which comes from the journal. The lock is held.
+pub fn forget_ended<M: Disk>(
+    (machine, layout): (&mut M, &Layout),
+    journal: &Journal,
+) -> io::Result<()> {
+    let latest_first = journal.transactions().into_iter().rev();
+    let ended: BTreeSet<&str> = latest_first
+        .skip(TOLD_KEPT)
+        .map(|(_, last)| last.transaction.as_str())
+        .collect();
+    let folder = layout.transactions();
+    for name in machine.list(&folder)? {
+        if ended.contains(name.as_str()) {
+            machine.remove_folder(&folder.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 fn wish<M: Disk>(

@@ -43,14 +43,15 @@ pub fn differences<M: Disk>(
     let generation = layout.generation(manifest.generation);
     let mut found = Vec::new();
     for text in texts(&generation, manifest) {
-        if is_edited(machine, &text)? {
-            if let Kind::Sealed(app, name) = text.kind
-                && sealed::sealed(machine, layout, (manifest, app, name))?.is_none()
-            {
-                return Err(StoreError::Irreplaceable { path: text.path });
-            }
-            found.push(StoreError::Edited { path: text.path });
+        let Some(difference) = difference(machine, &text)? else {
+            continue;
+        };
+        if let Kind::Sealed(app, name) = text.kind
+            && sealed::sealed(machine, layout, (manifest, app, name))?.is_none()
+        {
+            return Err(StoreError::Irreplaceable { path: text.path });
         }
+        found.push(difference);
     }
     for (name, app) in manifest.apps() {
         let release = layout.release(name, &app.release);
@@ -102,16 +103,25 @@ fn added<M: Disk>(
     Ok(())
 }
 
-/// Whether a file has another content or access than was declared.
-fn is_edited<M: Disk>(machine: &M, text: &Text<'_>) -> Result<bool, StoreError> {
-    let has_access = if let Some(access) = &text.access {
-        has_declared_access(machine, &text.path, access)?
+/// How a file differs from what was declared. Whoever owns a declared file may do with it as they like: give
+/// it another mode, a second name or any length. That says something, and keeps no push from beginning.
+fn difference<M: Disk>(machine: &M, text: &Text<'_>) -> Result<Option<StoreError>, StoreError> {
+    let path = &text.path;
+    if let Some(access) = &text.access {
+        let found = kind(machine, path, Node::File)?;
+        if let Err(second_name) = has_one_name(path, &found) {
+            return Ok(Some(second_name));
+        }
+        let has_access =
+            found.mode == access.mode && (found.uid, found.gid) == machine.ids(access)?;
+        if !has_access || found.bytes > TEXT_BYTES_MAX {
+            return Ok(Some(StoreError::Edited { path: path.clone() }));
+        }
     } else {
-        check(machine, &text.path, Node::File)?;
-        true
-    };
-    let is_same = Digest::of(machine.read(&text.path, TEXT_BYTES_MAX)?) == text.digest;
-    Ok(!is_same || !has_access)
+        check(machine, path, Node::File)?;
+    }
+    let is_same = Digest::of(machine.read(path, TEXT_BYTES_MAX)?) == text.digest;
+    Ok((!is_same).then(|| StoreError::Edited { path: path.clone() }))
 }
 
 /// A file that a generation must hold.
@@ -172,6 +182,9 @@ fn texts<'a>(generation: &Generation, manifest: &'a Manifest) -> Vec<Text<'a>> {
 /// name, by which it could be changed from elsewhere.
 pub(super) fn check<M: Disk>(machine: &M, path: &Path, wanted: Node) -> Result<(), StoreError> {
     let found = kind(machine, path, wanted)?;
+    if wanted == Node::File {
+        has_one_name(path, &found)?;
+    }
     let wrong = |why: String| StoreError::Tampered {
         path: path.to_owned(),
         why,
@@ -188,16 +201,6 @@ pub(super) fn check<M: Disk>(machine: &M, path: &Path, wanted: Node) -> Result<(
     Ok(())
 }
 
-/// Whether a declared file has the owner and mode that were declared for it.
-fn has_declared_access<M: Disk>(
-    machine: &M,
-    path: &Path,
-    access: &Access,
-) -> Result<bool, StoreError> {
-    let found = kind(machine, path, Node::File)?;
-    Ok(found.mode == access.mode && (found.uid, found.gid) == machine.ids(access)?)
-}
-
 fn kind<M: Disk>(machine: &M, path: &Path, wanted: Node) -> Result<Stat, StoreError> {
     let wrong = |why: String| StoreError::Tampered {
         path: path.to_owned(),
@@ -209,8 +212,15 @@ fn kind<M: Disk>(machine: &M, path: &Path, wanted: Node) -> Result<Stat, StoreEr
     if found.node != wanted {
         return Err(wrong(format!("it is a {:?}, not a {wanted:?}", found.node)));
     }
-    if wanted == Node::File && found.names != 1 {
-        return Err(wrong(format!("it has {} names", found.names)));
-    }
     Ok(found)
+}
+
+fn has_one_name(path: &Path, found: &Stat) -> Result<(), StoreError> {
+    if found.names == 1 {
+        return Ok(());
+    }
+    Err(StoreError::Tampered {
+        path: path.to_owned(),
+        why: format!("it has {} names", found.names),
+    })
 }

@@ -30,8 +30,9 @@ pub const WORK_MAX: Duration = Duration::from_secs(2 * 3600);
 /// How long a host may take for a question that changes nothing.
 pub const ANSWER_MAX: Duration = Duration::from_secs(60);
 
-/// How long a running transaction may say nothing: longer than any effect takes, since a unit is
-/// given minutes to stop and every probe of health is told.
+/// How long a running transaction may say nothing before it is called again: longer than nearly any effect
+/// takes, since every probe of health is told. A unit that may take longer to stop and to start is waited for
+/// over another such silence.
 pub const SILENCE_MAX: Duration = Duration::from_secs(900);
 
 /// How long a running upgrade may say nothing: a script of a package, or a health check, may take that long.

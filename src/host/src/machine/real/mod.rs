@@ -12,6 +12,7 @@
 //! | `job` | work that takes minutes, and goes on whatever becomes of push-host |
 //! | [`process`] | runs a program within a limit of time and output |
 //! | `tool` | the command of each [`super::Tool`] |
+//! | `swap` | a file for swap |
 //! | `units` | what systemd says of units, and their log |
 //! | `system_log` | excerpts of the system's log, for people |
 //! | `probe` | asks an app whether it is well |
@@ -49,6 +50,7 @@ mod outdated;
 mod probe;
 pub mod process;
 mod surroundings;
+mod swap;
 mod system_log;
 mod tool;
 pub(crate) mod units;

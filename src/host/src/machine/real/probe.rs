@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::process::Program;
 use crate::layout::{Layout, MARKER_ADDRESS};
+use crate::machine::ToolError;
 
-/// How long one question may take.
+/// How long one question may take. `inventory/example.toml` says so.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How much of an answer's body is read, in bytes.
@@ -39,7 +40,7 @@ pub(super) fn ask(
 ) -> Result<(), String> {
     let answer = match probe {
         Probe::Tcp { host, port } => tcp(host, *port),
-        Probe::Http(probe) => http(layout, app, probe),
+        Probe::Http(probe) => http(layout, app, probe, PROBE_LIMIT),
         Probe::Command { argv } => command(layout, (app, user), argv),
     };
     answer.map_err(|answer| short(&answer))
@@ -49,6 +50,15 @@ fn short(answer: &str) -> String {
     answer.chars().take(ANSWER_CHARS_MAX).collect()
 }
 
+/// What is told of a question that has no answer yet when its time is over: that it has a time of its own,
+/// however long the app may take until all of them pass.
+fn late(asked: &str, limit: Duration) -> String {
+    format!(
+        "{asked}: no answer within {} s, the time that each try has",
+        limit.as_secs()
+    )
+}
+
 fn tcp(host: &str, port: u16) -> Result<(), String> {
     let wrong = |error: std::io::Error| format!("{host}:{port}: {error}");
     let addresses = (host, port).to_socket_addrs().map_err(wrong)?;
@@ -56,10 +66,17 @@ fn tcp(host: &str, port: u16) -> Result<(), String> {
     for address in addresses.take(4) {
         match TcpStream::connect_timeout(&address, PROBE_LIMIT) {
             Ok(_) => return Ok(()),
-            Err(error) => last = format!("{address}: {error}"),
+            Err(error) => last = unconnected(address, &error),
         }
     }
     Err(last)
+}
+
+fn unconnected(address: SocketAddr, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return late(&address.to_string(), PROBE_LIMIT);
+    }
+    format!("{address}: {error}")
 }
 
 /// Run as the app's user, in its release, with none of root's powers.
@@ -82,16 +99,23 @@ fn command(
         .folder(layout.app_current(app))
         .succeed()
         .map(drop)
-        .map_err(|error| error.to_string())
+        .map_err(|error| unfinished(argv, &error))
 }
 
-fn http(layout: &Layout, app: &AppName, probe: &HttpProbe) -> Result<(), String> {
+fn unfinished(argv: &[String], error: &ToolError) -> String {
+    match error {
+        ToolError::Late { .. } => late(&argv.join(" "), PROBE_LIMIT),
+        ToolError::Missing { .. } | ToolError::Failed { .. } => error.to_string(),
+    }
+}
+
+fn http(layout: &Layout, app: &AppName, probe: &HttpProbe, limit: Duration) -> Result<(), String> {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .proxy(None)
-        .timeout_global(Some(PROBE_LIMIT))
+        .timeout_global(Some(limit))
         .build();
     let mut request = ureq::Agent::new_with_config(config).get(&probe.url);
     for (name, value) in &probe.send {
@@ -109,9 +133,11 @@ fn http(layout: &Layout, app: &AppName, probe: &HttpProbe) -> Result<(), String>
         }
         request = request.header("Authorization", value.as_str());
     }
-    let mut answer = request
-        .call()
-        .map_err(|error| format!("{}: {error}", probe.url))?;
+    let unanswered = |error: ureq::Error| match error {
+        ureq::Error::Timeout(_) => late(&probe.url, limit),
+        other => format!("{}: {other}", probe.url),
+    };
+    let mut answer = request.call().map_err(unanswered)?;
     let status = answer.status().as_u16();
     let headers = header_texts(answer.headers());
     let mut body = Vec::new();
@@ -123,7 +149,7 @@ fn http(layout: &Layout, app: &AppName, probe: &HttpProbe) -> Result<(), String>
     judge(probe, status, &headers, &body)?;
     // A body that broke off matters only when something was wanted of it.
     match read {
-        Err(error) if wants_body(probe) => Err(format!("{}: {error}", probe.url)),
+        Err(error) if wants_body(probe) => Err(unanswered(error.into())),
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -319,6 +345,26 @@ mod tests {
         let said = asked_with(|_| {}, huge).unwrap_err();
         assert!(said.chars().count() <= ANSWER_CHARS_MAX);
         asked_with(|_| {}, b"not http at all\r\n\r\n".to_vec()).unwrap_err();
+    }
+
+    #[test]
+    fn what_does_not_answer_in_time_is_told_how_long_that_is() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let silent = probe(format!("http://{address}/health"));
+        let app: AppName = "api".parse().unwrap();
+        let limit = Duration::from_secs(1);
+        let http = http(&Layout::new("/"), &app, &silent, limit).unwrap_err();
+        assert!(http.contains("/health: no answer within 1 s"), "{http}");
+        let tool = "setpriv --reuid=api -- api check".to_owned();
+        let ended = ToolError::Late { tool, seconds: 5 };
+        let command = unfinished(&["api".to_owned(), "check".to_owned()], &ended);
+        assert!(
+            command.starts_with("api check: no answer within 5 s"),
+            "{command}"
+        );
+        let tcp = unconnected(address, &io::ErrorKind::TimedOut.into());
+        assert!(tcp.contains("no answer within 5 s"), "{tcp}");
     }
 
     #[test]

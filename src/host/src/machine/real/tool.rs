@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use push_wire::name::{UnitName, UserName};
 
-use super::accounts;
 use super::process::Program;
+use super::units::{JOB_LEAST, job_limit};
+use super::{accounts, swap};
 use crate::machine::{Tool, ToolError};
-
-/// How long a unit has to stop and start again. Units have limits of their own, which systemd
-/// applies; this one is for a systemd that does not answer.
-const UNIT_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long systemd has to read its units again, or to take an order that it carries out later.
 const SYSTEMD_LIMIT: Duration = Duration::from_secs(90);
@@ -25,9 +22,6 @@ const ACCOUNT_LIMIT: Duration = Duration::from_secs(30);
 /// How long making locales may take; a large one takes ten seconds on a small host.
 const LOCALES_LIMIT: Duration = Duration::from_secs(300);
 
-/// How long room for swap may take to be made; a file system without fallocate writes all of it.
-const SWAP_LIMIT: Duration = Duration::from_secs(300);
-
 /// The status by which systemctl says that a unit is not loaded: nothing is there to be stopped.
 /// Source: systemctl(1), "EXIT STATUS".
 const NOT_LOADED: i32 = 5;
@@ -40,7 +34,7 @@ pub(super) fn run(tool: &Tool) -> Result<(), ToolError> {
         Tool::TryRestart(unit) => order("try-restart", unit),
         Tool::Reload(unit) => order("reload-or-restart", unit),
         Tool::TryReload(unit) => order("try-reload-or-restart", unit),
-        Tool::Stop(unit) => forgiving(&["stop", "--", &all_of(unit)], UNIT_LIMIT),
+        Tool::Stop(unit) => forgiving(&["stop", "--", &all_of(unit)], job_limit(unit)),
         Tool::StopLater(unit) => {
             forgiving(&["stop", "--no-block", "--", &all_of(unit)], SYSTEMD_LIMIT)
         }
@@ -54,15 +48,15 @@ pub(super) fn run(tool: &Tool) -> Result<(), ToolError> {
             .input(push_wire::firewall::REMOVE)
             .succeed()
             .map(drop),
-        Tool::ReloadNginx => systemctl(&["reload-or-restart", "--", "nginx.service"], UNIT_LIMIT),
-        Tool::Sysctl => systemctl(&["restart", "--", "systemd-sysctl.service"], UNIT_LIMIT),
+        Tool::ReloadNginx => systemctl(&["reload-or-restart", "--", "nginx.service"], JOB_LEAST),
+        Tool::Sysctl => systemctl(&["restart", "--", "systemd-sysctl.service"], JOB_LEAST),
         Tool::CreateUser(user) => create_user(user),
         Tool::CreateLogin(user) => create_login(user),
         Tool::SetHostname(name) => quick(&["hostname", "--", name.as_str()]),
         Tool::MakeLocales => Program::new(&["locale-gen"], LOCALES_LIMIT)
             .succeed()
             .map(drop),
-        Tool::MakeSwap(file, bytes) => make_swap(file, *bytes),
+        Tool::MakeSwap(file, bytes) => swap::make(file, *bytes),
         Tool::SwapOn(file) => quick(&["swapon", "--", &file.to_string_lossy()]),
         Tool::Reboot => systemctl(&["reboot", "--no-block"], SYSTEMD_LIMIT),
     }
@@ -78,8 +72,9 @@ fn command(arguments: &[&str], limit: Duration) -> Program {
     Program::new(&argv, limit)
 }
 
+/// Units have limits of their own, which systemd applies; ours is for a systemd that does not answer.
 fn order(verb: &str, unit: &UnitName) -> Result<(), ToolError> {
-    systemctl(&[verb, "--", unit.as_str()], UNIT_LIMIT)
+    systemctl(&[verb, "--", unit.as_str()], job_limit(unit))
 }
 
 /// What to stop for a unit to run no more. A template does not run itself, but its instances do, which
@@ -160,19 +155,4 @@ fn create_login(user: &UserName) -> Result<(), ToolError> {
 
 fn quick(argv: &[&str]) -> Result<(), ToolError> {
     Program::new(argv, ACCOUNT_LIMIT).succeed().map(drop)
-}
-
-/// fallocate(1) leaves no holes, which swapon(8) would refuse; the mode is set before a page of memory
-/// can be in it.
-fn make_swap(file: &Path, bytes: u64) -> Result<(), ToolError> {
-    let (path, length) = (file.to_string_lossy(), bytes.to_string());
-    let steps: [&[&str]; 3] = [
-        &["fallocate", "--length", &length, "--", &path],
-        &["chmod", "0600", "--", &path],
-        &["mkswap", "--", &path],
-    ];
-    for argv in steps {
-        Program::new(argv, SWAP_LIMIT).succeed()?;
-    }
-    Ok(())
 }

@@ -17,6 +17,22 @@ const SHOW_LIMIT: Duration = Duration::from_secs(20);
 /// How much of systemd's answer is kept, in bytes: about 300 for each unit.
 const SHOW_BYTES_MAX: usize = 1 << 20;
 
+/// The least that a job of a unit has to end, for a systemd that does not say more.
+pub(super) const JOB_LEAST: Duration = Duration::from_secs(300);
+
+/// The most; a transaction has hardly longer.
+const JOB_MOST: Duration = Duration::from_secs(25 * 3600);
+
+/// What a unit gets that systemd would wait for without end, as it does for any one-shot that says nothing:
+/// whoever wants longer says so in the unit.
+const JOB_ENDLESS: Duration = Duration::from_secs(3600);
+
+/// What a job has over its unit's own limits, so that systemd is the one who ends it.
+const JOB_MARGIN: Duration = Duration::from_secs(60);
+
+/// How often a unit that stops is waited for besides its commands: after SIGTERM, and after SIGKILL.
+const KILLS: u32 = 2;
+
 /// How long the journal has to be searched.
 const LOG_LIMIT: Duration = Duration::from_secs(10);
 
@@ -34,6 +50,10 @@ const LOG_BYTES_MAX: usize = 256 << 10;
 
 const PROPERTIES: &str = "--property=Id,ActiveState,SubState,Result,ExecMainStatus,NRestarts,\
                           InvocationID,ActiveEnterTimestampMonotonic,MemoryCurrent";
+
+/// What bounds a job of a unit, with one line for each of its commands.
+const JOB_PROPERTIES: &str = "--property=TimeoutStartUSec,TimeoutStopUSec,ExecStartPre,ExecStart,\
+                              ExecStartPost,ExecStop,ExecStopPost";
 
 /// The state of each unit that can run, in the order of their names.
 pub(super) fn show(units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolError> {
@@ -57,6 +77,59 @@ pub(super) fn show(units: &BTreeSet<UnitName>) -> Result<Vec<UnitState>, ToolErr
             ..state
         })
         .collect())
+}
+
+/// How long a unit may take to stop and to start again, by what systemd gives it.
+pub(super) fn job_limit(unit: &UnitName) -> Duration {
+    let argv = ["systemctl", "show", JOB_PROPERTIES, "--", unit.as_str()];
+    let shown = Program::new(&argv, SHOW_LIMIT)
+        .output_bytes_max(SHOW_BYTES_MAX)
+        .succeed();
+    shown.map_or(JOB_LEAST, |shown| limit(&shown.stdout))
+}
+
+/// systemd gives each command of a start, and each step of a stop, its time anew. Source:
+/// systemd.service(5), `TimeoutStartSec=` and `TimeoutStopSec=`.
+fn limit(block: &str) -> Duration {
+    let each = |key| {
+        let said = block
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        said.map_or(Duration::ZERO, time_span)
+    };
+    let commands = |key| {
+        let lines = block.lines().filter(|line| line.starts_with(key));
+        u32::try_from(lines.count()).unwrap_or(u32::MAX)
+    };
+    let start = each("TimeoutStartUSec").saturating_mul(commands("ExecStart"));
+    let stop = each("TimeoutStopUSec").saturating_mul(commands("ExecStop").saturating_add(KILLS));
+    start
+        .saturating_add(stop)
+        .saturating_add(JOB_MARGIN)
+        .clamp(JOB_LEAST, JOB_MOST)
+}
+
+/// A time as systemd shows it, such as `1h 30min` or `1.5s`, without parts of a second. Source:
+/// systemd.time(7), "DISPLAYING TIME SPANS".
+fn time_span(shown: &str) -> Duration {
+    if shown == "infinity" {
+        return JOB_ENDLESS;
+    }
+    let seconds = shown.split_whitespace().map(|part| {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
+        let (number, rest) = part.split_at(end);
+        let unit_s = match rest.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit()) {
+            "s" => 1,
+            "min" => 60,
+            "h" => 3600,
+            "d" => 24 * 3600,
+            // Weeks and more are over the limit anyway; what is less than a second is nothing.
+            "w" | "month" | "y" => 7 * 24 * 3600,
+            _ => 0,
+        };
+        number.parse::<u64>().unwrap_or(0).saturating_mul(unit_s)
+    });
+    Duration::from_secs(seconds.fold(0, u64::saturating_add))
 }
 
 /// Which units have failed, and whether the boot has come to its end. Source: systemctl(1).
@@ -206,6 +279,29 @@ mod tests {
             ("inactive", None)
         );
         assert_eq!(state("\u{1b}[31m no equals sign", 9), UnitState::default());
+    }
+
+    #[test]
+    fn a_job_has_the_time_that_systemd_gives_its_unit_and_never_less_than_before() {
+        let seconds = |block: &str| limit(block).as_secs();
+        // A start of ten minutes, with a command before it that may take as long.
+        let slow = "TimeoutStartUSec=10min\nTimeoutStopUSec=1min 30s\n\
+                    ExecStartPre={ path=/srv/api/migrate ; argv[]=... }\nExecStart={ path=/srv/api/api }\n";
+        assert_eq!(seconds(slow), 2 * 600 + 2 * 90 + 60);
+        let usual = "TimeoutStartUSec=1min\nTimeoutStopUSec=30s\nExecStart={ path=/srv/api/api }";
+        assert_eq!(seconds(usual), 300);
+        let endless = "TimeoutStartUSec=infinity\nTimeoutStopUSec=1.5s\nExecStart={ path=/job }";
+        assert_eq!(seconds(endless), 3600 + 2 + 60);
+        let longest = "TimeoutStartUSec=1d\nTimeoutStopUSec=1w 2d\nExecStart={ path=/srv/api/api }";
+        assert_eq!(limit(longest), JOB_MOST);
+        for nothing in [
+            "",
+            "TimeoutUSec=1h",
+            "TimeoutStartUSec=\u{1b}[31m",
+            "TimeoutStartUSec=",
+        ] {
+            assert_eq!(limit(nothing), JOB_LEAST, "{nothing}");
+        }
     }
 
     #[test]

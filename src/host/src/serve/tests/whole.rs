@@ -432,6 +432,72 @@ fn a_switch_leaves_its_request_and_is_told_to_its_verdict() {
     assert_eq!(converse(&mut host, said(&take_back)), [verdict]);
 }
 
+/// It is kept in memory, megabytes of it, on a host that stays up for a year.
+#[test]
+fn what_transactions_told_goes_with_the_pushes_after_them_and_their_verdict_stays() {
+    let mut host = pushed();
+    let names = |host: &Simulated| host.list(&layout().transactions()).unwrap();
+    let mut most = 0;
+    for round in 2..20 {
+        let mut next = stage(round - 1);
+        next.provenance.operator = format!("mia {round}");
+        release(&mut next, &format!("r{round}"), &tree());
+        let name: TransactionId = format!("t{round}").parse().unwrap();
+        let order = said(&Request::Switch(Switch {
+            generation: GenerationId(round),
+            transaction: name.clone(),
+            nonce: Digest::of("nonce"),
+            confirm_within_ms: None,
+        }));
+        let input = [staging(&next), order].concat();
+        let (replies, _) = converse_as(&mut host, &mut Played::default(), input);
+        assert!(matches!(replies[1], Reply::Staged { .. }), "{replies:?}");
+        assert_eq!(
+            super::switch(&mut host, round, name.as_str()),
+            State::Committed
+        );
+        let there = names(&host);
+        for kept in [round, round - 1] {
+            assert!(there.contains(&format!("t{kept}")), "{there:?}");
+        }
+        most = most.max(there.len());
+    }
+    assert!(most < 12, "{most}");
+    let transaction: TransactionId = "t2".parse().unwrap();
+    assert!(!names(&host).contains(&"t2".to_owned()));
+    let asked = said(&Request::Watch {
+        transaction: transaction.clone(),
+    });
+    let state = Some(State::Committed);
+    assert_eq!(
+        converse(&mut host, asked),
+        [Reply::Verdict { transaction, state }]
+    );
+}
+
+/// Both may carry the same number of their version.
+#[test]
+fn a_program_that_is_older_than_what_is_here_says_that_it_cannot_read_it() {
+    let (now, layout) = (pushed(), layout());
+    for host in [&Simulated::default(), &now] {
+        crate::serve::reads(host, &layout).unwrap();
+    }
+    let manifest = Path::new("/etc/push/generations/1/manifest.json");
+    let journal = layout.journal();
+    let text = String::from_utf8(now.read(manifest, 1 << 20).unwrap()).unwrap();
+    let later = text.replacen('{', "{\"of_later\":1,", 1);
+    let access = crate::machine::Access::public_file();
+    for (path, content) in [(manifest, later.as_str()), (&journal, "push journal 2\n")] {
+        let mut host = now.clone();
+        crate::machine::replace(&mut host, path, content.as_bytes(), &access).unwrap();
+        assert!(
+            crate::serve::reads(&host, &layout).is_err(),
+            "{}",
+            path.display()
+        );
+    }
+}
+
 #[test]
 fn status_names_what_is_not_as_declared_and_texts_hold_no_secret() {
     let mut host = pushed();

@@ -90,7 +90,7 @@ pub struct OwnUnit {
 /// When an app counts as healthy.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Health {
-    /// A URL to ask, on the host.
+    /// A URL to ask, on the host; each try has 5 s.
     pub http: Option<String>,
     /// The statuses that pass ("200-299").
     pub status: Option<Statuses>,
@@ -104,11 +104,11 @@ pub struct Health {
     pub headers: Option<BTreeMap<String, String>>,
     /// The secret to send as a bearer token.
     pub bearer: Option<String>,
-    /// An address that must accept connections: host:port.
+    /// An address that must accept connections within 5 s: host:port.
     pub tcp: Option<String>,
-    /// A program that must end with status 0, as the app's user.
+    /// A program that must end with status 0 within 5 s, as the app's user.
     pub command: Option<OneOrMany>,
-    /// How long it may take until all of it passes ("60s").
+    /// How long it may take until all of it passes; no single try has longer than 5 s ("60s").
     pub timeout: Option<String>,
     /// The pause between two tries ("1s").
     pub interval: Option<String>,
