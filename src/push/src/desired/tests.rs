@@ -46,6 +46,25 @@ fn a_job_has_a_timer_and_is_not_started_by_a_push() {
 }
 
 #[test]
+fn a_program_that_ends_may_take_as_long_as_it_takes_unless_a_bound_is_written() {
+    let bound = |service: &str| {
+        let service =
+            format!("[apps.api.service]\nexec = \"{{{{ release.dir }}}}/app\"\n{service}");
+        let text = api(&service).text("unit api.service");
+        let mut bounds = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("TimeoutStartSec="));
+        bounds.next().unwrap().to_owned()
+    };
+    let timer = "\n[apps.api.timer]\non_calendar = \"daily\"\n";
+    assert_eq!(bound(timer), "infinity");
+    assert_eq!(bound("type = \"oneshot\"\n"), "infinity");
+    assert_eq!(bound(&format!("start_timeout = \"2h\"\n{timer}")), "7200s");
+    assert_eq!(bound(""), "60s");
+    assert_eq!(bound(&format!("type = \"exec\"\n{timer}")), "60s");
+}
+
+#[test]
 fn a_socket_stays_open_across_releases() {
     let sample = api(r#"
         [apps.api.service]

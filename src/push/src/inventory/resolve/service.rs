@@ -128,11 +128,7 @@ impl<'a> Resolver<'a> {
                 raw.restart_delay.as_ref(),
                 RESTART_DELAY,
             ),
-            start_timeout: self.some_duration(
-                &at.key("start_timeout"),
-                raw.start_timeout.as_ref(),
-                START_TIMEOUT,
-            ),
+            start_timeout: self.start_timeout(at, raw, kind),
             stop_timeout: self.some_duration(
                 &at.key("stop_timeout"),
                 raw.stop_timeout.as_ref(),
@@ -155,6 +151,19 @@ impl<'a> Resolver<'a> {
             timer,
             socket,
         })
+    }
+
+    /// A oneshot service has started once its program has ended, so that a bound on the start would
+    /// end a long run half way.
+    fn start_timeout(
+        &mut self,
+        at: &At<'a>,
+        raw: &raw::Service,
+        kind: ServiceKind,
+    ) -> Option<Duration> {
+        let text = raw.start_timeout.as_ref();
+        let bounded = kind != ServiceKind::Oneshot || text.is_some();
+        bounded.then(|| self.some_duration(&at.key("start_timeout"), text, START_TIMEOUT))
     }
 
     fn exec(
