@@ -98,7 +98,7 @@ impl<'a> Resolver<'a> {
             "systemd/service",
         );
         let kind = kind(raw.kind, parts.timer);
-        let restart = restart(raw.restart, kind);
+        let restart = restart(raw.restart, (kind, parts.timer));
         if kind == ServiceKind::Oneshot && restart == Restart::Always {
             self.problem(
                 &at.key("restart"),
@@ -490,8 +490,12 @@ fn kind(raw: Option<raw::ServiceKind>, timer: Option<&raw::Timer>) -> ServiceKin
     }
 }
 
-fn restart(raw: Option<raw::Restart>, kind: ServiceKind) -> Restart {
-    let absent = if kind == ServiceKind::Oneshot {
+/// What a timer runs is meant to end, however systemd knows that it has started.
+fn restart(
+    raw: Option<raw::Restart>,
+    (kind, timer): (ServiceKind, Option<&raw::Timer>),
+) -> Restart {
+    let absent = if kind == ServiceKind::Oneshot || timer.is_some() {
         raw::Restart::No
     } else {
         raw::Restart::Always

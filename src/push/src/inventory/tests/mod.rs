@@ -358,6 +358,22 @@ fn a_service_with_a_timer_is_a_job() {
 }
 
 #[test]
+fn a_job_is_not_started_again_whatever_its_type_unless_the_inventory_says_so() {
+    for (kind, said, restart) in [
+        ("exec", "", Restart::No),
+        ("simple", "", Restart::No),
+        ("notify", "", Restart::No),
+        ("exec", "restart = \"on-failure\"\n", Restart::OnFailure),
+    ] {
+        let fleet = fleet(&format!(
+            "[apps.tidy]\n[apps.tidy.service]\nexec = \"/usr/bin/tidy\"\ntype = \"{kind}\"\n{said}\
+             [apps.tidy.timer]\non_calendar = \"daily\"\n",
+        ));
+        assert_eq!(fleet.apps["tidy"].services[0].restart, restart, "{kind}");
+    }
+}
+
+#[test]
 fn a_text_with_expressions_is_another_one_on_each_host() {
     let project = Project::of(
         "project = \"shop\"\n[hosts.a]\nvars = { port = 8080 }\n[hosts.b]\nvars = { port = 9090 }\n\
