@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::super::problem::Problem;
 use super::super::raw;
 use super::super::{
     Bytes, Calendar, Hardening, Limits, ListenStream, LowPorts, Mode, Percent, Persistence, Reload,
     Restart, Service, ServiceKind, Signal, Socket, Timer, Word, address, split_words,
 };
 use super::{At, Owner, Resolver};
-use crate::name::{AppName, FileName, HostPath, TreePath, UnitName};
+use crate::name::{AppName, FileName, HostPath, ServiceName, TreePath, UnitName};
 use crate::template::{Template, TemplateError, TemplateName, Templated};
 
 /// The pause before systemd starts a service again.
@@ -59,10 +60,7 @@ impl<'a> Resolver<'a> {
         let further = at.key("services");
         for (key, extra) in raw.services.iter().flatten() {
             let at = further.key(key);
-            let unit = self
-                .name::<AppName>(&at, key)
-                .map(|_| format!("{name}-{key}.service"));
-            let Some(unit) = unit.and_then(|unit| self.name::<UnitName>(&at, &unit)) else {
+            let Some(unit) = self.further_unit(&at, (name, key)) else {
                 continue;
             };
             let parts = Parts {
@@ -77,6 +75,20 @@ impl<'a> Resolver<'a> {
             services.extend(self.service(&at, (unit, &parts), &app));
         }
         services
+    }
+
+    /// The unit of a further service. Its name stands behind the app's, so that it is none of the
+    /// system's by itself: `backup` of the app `api` is `api-backup.service`.
+    fn further_unit(&mut self, at: &At<'a>, (app, key): (&AppName, &str)) -> Option<UnitName> {
+        let name: ServiceName = self.name(at, key)?;
+        let unit: UnitName = self.name(at, &format!("{app}-{name}.service"))?;
+        if unit.is_the_systems() {
+            let why = format!("{}: {unit} is a unit of the system's own", at.path);
+            let problem = Problem::new("inventory::name", why).at(at.key_place());
+            self.problems
+                .push(problem.help("give the app or the service another name"));
+        }
+        Some(unit)
     }
 
     fn service(
