@@ -374,6 +374,23 @@ fn a_job_is_not_started_again_whatever_its_type_unless_the_inventory_says_so() {
 }
 
 #[test]
+fn a_host_on_the_common_way_is_reached_through_those_before_it() {
+    let fleet = fleet("[hosts.gate]\n[hosts.inner]\n[ssh]\njump = [\"gate\", \"inner\"]\n");
+    let way = |host: &str| -> Vec<String> {
+        let jumps = fleet.hosts[host].login.jump.iter();
+        jumps
+            .map(|jump| match jump {
+                Jump::Host(name) => name.to_string(),
+                Jump::Address { address, .. } => address.to_string(),
+            })
+            .collect()
+    };
+    assert_eq!(way("web1"), ["gate", "inner"]);
+    assert_eq!(way("inner"), ["gate"]);
+    assert!(way("gate").is_empty());
+}
+
+#[test]
 fn a_text_with_expressions_is_another_one_on_each_host() {
     let project = Project::of(
         "project = \"shop\"\n[hosts.a]\nvars = { port = 8080 }\n[hosts.b]\nvars = { port = 9090 }\n\
