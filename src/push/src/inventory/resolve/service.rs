@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::super::problem::Problem;
 use super::super::raw;
 use super::super::{
-    Bytes, Calendar, Hardening, Limits, ListenStream, LowPorts, Mode, Percent, Persistence, Reload,
-    Restart, Service, ServiceKind, Signal, Socket, Timer, Word, address, split_words,
+    Bytes, Calendar, EnvValue, Hardening, Limits, ListenStream, LowPorts, Mode, Percent,
+    Persistence, Reload, Restart, SecretForm, Service, ServiceKind, Signal, Socket, Timer, Word,
+    address, split_words,
 };
 use super::{At, Owner, Resolver};
-use crate::name::{AppName, FileName, HostPath, ServiceName, TreePath, UnitName};
+use crate::name::{AppName, FileName, HostPath, ServiceName, TreePath, UnitName, VariableName};
 use crate::template::{Template, TemplateError, TemplateName, Templated};
 
 /// The pause before systemd starts a service again.
@@ -30,10 +31,14 @@ impl<'a> Resolver<'a> {
         &mut self,
         at: &At<'a>,
         (name, raw): (&AppName, &raw::App),
-        owner: &Owner,
+        (owner, secrets): (&Owner, &BTreeMap<FileName, SecretForm>),
     ) -> Vec<Service> {
         let mut services = Vec::new();
-        let app = AppFacts { raw, owner };
+        let app = AppFacts {
+            raw,
+            owner,
+            secrets,
+        };
         if let Some(service) = &raw.service {
             let parts = Parts {
                 service,
@@ -133,7 +138,11 @@ impl<'a> Resolver<'a> {
             template: template?,
             kind,
             working_dir: self.working_dir(&at.key("working_dir"), raw.working_dir.as_deref(), app),
-            environment: self.environment(&at.key("environment"), raw.environment.as_ref(), owner),
+            environment: self.own_environment(
+                &at.key("environment"),
+                raw.environment.as_ref(),
+                app,
+            ),
             restart,
             restart_delay: self.duration(
                 &at.key("restart_delay"),
@@ -163,6 +172,28 @@ impl<'a> Resolver<'a> {
             timer,
             socket,
         })
+    }
+
+    /// systemd lets the file with the secrets win over what a unit says itself, so that a value which
+    /// a secret gives as well would never arrive.
+    fn own_environment(
+        &mut self,
+        at: &At<'a>,
+        raw: Option<&BTreeMap<String, String>>,
+        app: &AppFacts<'_>,
+    ) -> BTreeMap<VariableName, Templated<EnvValue>> {
+        let variables = self.environment(at, raw, app.owner);
+        for (secret, form) in app.secrets {
+            let SecretForm::Variable(name) = form else {
+                continue;
+            };
+            if variables.contains_key(name) {
+                let why = format!("the secret {secret} is this variable already, and wins");
+                let help = "leave it out here, or give the secret another `variable`";
+                self.problem_with_help(&at.key(name.as_str()), (why, help));
+            }
+        }
+        variables
     }
 
     /// A oneshot service has started once its program has ended, so that a bound on the start would
@@ -470,6 +501,7 @@ impl<'a> Resolver<'a> {
 struct AppFacts<'r> {
     raw: &'r raw::App,
     owner: &'r Owner,
+    secrets: &'r BTreeMap<FileName, SecretForm>,
 }
 
 /// A service with what starts it, wherever they are written.
