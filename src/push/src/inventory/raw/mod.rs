@@ -63,7 +63,7 @@ pub struct Ssh {
     /// The port (as ~/.ssh/config says, else 22).
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// The only key file to offer (whatever the agent and ~/.ssh offer).
+    /// The only key file to offer, relative to the project's folder (whatever the agent and ~/.ssh offer).
     pub identity: Option<String>,
     /// The machines to go through, first to last: hosts of this inventory, or user@address:port.
     pub jump: Option<OneOrMany>,
