@@ -141,6 +141,21 @@ fn a_site_is_rendered_with_every_kind_of_location() {
 }
 
 #[test]
+fn an_exact_location_takes_the_place_that_a_prefix_of_the_same_path_would_have() {
+    let site = "[apps.api]\non = \"web1\"\n[apps.api.site]\nserver_name = \"api.example.com\"\n";
+    let prefix = "[[apps.api.site.locations]]\npath = \"/api\"\nproxy = \"http://127.0.0.1:1\"\n";
+    let exact = "[[apps.api.site.locations]]\npath = \"/api\"\nexact = true\nrespond = 204\n";
+    for listed in [[prefix, exact], [exact, prefix]] {
+        let text = Sample::new(&format!("{site}{}", listed.concat())).text("site api");
+        assert_eq!(text.matches("location = \"/api\" {").count(), 1, "{text}");
+        assert_eq!(text.matches("location \"/api/\" {").count(), 1, "{text}");
+        let (_, own) = text.split_once("location = \"/api\" {").unwrap();
+        let (own, _) = own.split_once('}').unwrap();
+        assert!(own.contains("return 204;"), "{text}");
+    }
+}
+
+#[test]
 fn http2_is_written_as_each_nginx_reads_it() {
     let mut sample = Sample::new(SITE);
     assert!(sample.text("site api").contains("listen 443 ssl http2;"));
