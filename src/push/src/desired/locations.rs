@@ -113,6 +113,7 @@ fn block(
     }
     let word = part.word(path)?;
     let mut headers = site.headers.clone();
+    headers.retain(|name, _| !location.headers.keys().any(|own| own.is_same(name)));
     headers.extend(location.headers.clone());
     let mut block = Block {
         matching: match spot {

@@ -156,6 +156,19 @@ fn an_exact_location_takes_the_place_that_a_prefix_of_the_same_path_would_have()
 }
 
 #[test]
+fn a_header_of_a_location_wins_over_the_site_s_however_its_name_is_spelled() {
+    let site = "[apps.api]\non = \"web1\"\n[apps.api.site]\nserver_name = \"api.example.com\"\n\
+                headers = { Cache-Control = \"no-store\", X-Frame-Options = \"DENY\" }\n\
+                [[apps.api.site.locations]]\npath = \"/\"\nrespond = 204\n\
+                headers = { cache-control = \"public\" }\n";
+    let text = Sample::new(site).text("site api");
+    let (_, location) = text.split_once("location \"/\" {").unwrap();
+    assert!(!location.contains("Cache-Control"), "{text}");
+    assert!(location.contains("cache-control \"public\""), "{text}");
+    assert!(location.contains("X-Frame-Options"), "{text}");
+}
+
+#[test]
 fn http2_is_written_as_each_nginx_reads_it() {
     let mut sample = Sample::new(SITE);
     assert!(sample.text("site api").contains("listen 443 ssl http2;"));
