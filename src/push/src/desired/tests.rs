@@ -169,6 +169,24 @@ fn a_header_of_a_location_wins_over_the_site_s_however_its_name_is_spelled() {
 }
 
 #[test]
+fn a_redirect_to_https_leads_to_a_place_that_others_reach() {
+    for (https, led) in [
+        ("[443, \"[::1]:8443\"]", "https://$host$request_uri"),
+        ("[\"[::1]:8443\", 443]", "https://$host$request_uri"),
+        ("[8443, 443]", "https://$host$request_uri"),
+        (
+            "[\"127.0.0.1:443\", 8443]",
+            "https://$host:8443$request_uri",
+        ),
+        ("[\"127.0.0.1:8443\"]", "https://$host:8443$request_uri"),
+    ] {
+        let site = SITE.replace("tls = {", &format!("https = {https}\ntls = {{"));
+        let text = Sample::new(&site).text("site api");
+        assert!(text.contains(led), "{https}: {text}");
+    }
+}
+
+#[test]
 fn http2_is_written_as_each_nginx_reads_it() {
     let mut sample = Sample::new(SITE);
     assert!(sample.text("site api").contains("listen 443 ssl http2;"));
