@@ -188,6 +188,21 @@ async fn a_jump_host_of_the_inventory_brings_its_address_and_its_pinned_key() {
 }
 
 #[tokio::test]
+async fn the_zone_of_an_address_is_no_token_to_ssh() {
+    if !has_ssh() {
+        return;
+    }
+    let web1 = Wanted {
+        address: Some("fe80::1%eth0".into()),
+        ..wanted("web1")
+    };
+    let config = "Host web1\n IdentityFile /keys/%h\n";
+    let target = resolve(config, vec![web1], "web1").await.unwrap();
+    assert_eq!(target.place(), "[fe80::1%eth0]:22");
+    assert_eq!(target.identities[0].path, Path::new("/keys/fe80::1%eth0"));
+}
+
+#[tokio::test]
 async fn jump_hosts_that_lead_in_a_circle_are_refused() {
     if !has_ssh() {
         return;
