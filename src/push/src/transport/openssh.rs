@@ -31,7 +31,7 @@ pub fn handover(target: &Target, known_hosts: &Path) -> Result<Handover, Error> 
         let way = (at == 0 && hop.proxy_command.is_none()).then(|| "none".to_owned());
         handover.add(hop, way, &known_hosts)?;
     }
-    let names: Vec<&str> = target.jumps.iter().map(|hop| hop.host.as_str()).collect();
+    let names: Vec<String> = target.jumps.iter().map(|hop| hop_name(&hop.host)).collect();
     let way = match names.as_slice() {
         [] => target.proxy_command.is_none().then(|| "none".to_owned()),
         names => Some(names.join(",")),
@@ -85,6 +85,15 @@ impl Handover {
             let _ = writeln!(self.known_hosts, "{} {key}", target.host);
         }
         Ok(())
+    }
+}
+
+/// A host as `ProxyJump` names it: what follows the last colon of an IPv6 address is no port.
+fn hop_name(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
     }
 }
 
@@ -208,6 +217,24 @@ mod tests {
         assert!(handover.config.contains("HostName fe80::1%%eth0\n"));
         if let Some(read) = read_by_ssh(&target) {
             assert!(read.contains("\nhostname fe80::1%eth0\n"), "{read}");
+        }
+    }
+
+    #[test]
+    fn ssh_goes_through_a_jump_host_that_has_no_name() {
+        let hop = Target {
+            user: "admin".into(),
+            ..Target::at("2001:db8::1", "2001:db8::1", 2222)
+        };
+        let target = Target {
+            jumps: vec![hop],
+            ..target()
+        };
+        let text = handover(&target, Path::new("/known_hosts")).unwrap().config;
+        assert!(text.contains("ProxyJump [2001:db8::1]\n"), "{text}");
+        assert!(text.contains("Host 2001:db8::1\n"), "{text}");
+        if let Some(read) = read_by_ssh(&target) {
+            assert!(read.contains("\nproxyjump [2001:db8::1]\n"), "{read}");
         }
     }
 
