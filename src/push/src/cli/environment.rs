@@ -260,9 +260,11 @@ fn wanted(host: &Host, (root, way): (&Path, Way)) -> Wanted {
         Way::Straight if jumps.is_empty() => Some("none".to_owned()),
         Way::Configured | Way::Straight => (!jumps.is_empty()).then(|| jumps.join(",")),
     };
+    // Who is called only by name is where `ssh NAME` would go.
+    let is_named = host.address.as_str() == host.name.as_str();
     Wanted {
         host: host.name.to_string(),
-        address: Some(host.address.to_string()),
+        address: (!is_named).then(|| host.address.to_string()),
         port: host.login.port,
         user: host.login.user.as_ref().map(ToString::to_string),
         host_keys: host.host_keys.iter().map(ToString::to_string).collect(),
@@ -327,6 +329,14 @@ mod tests {
         let fleet = inventory::load(folder.path(), &"prod".parse().unwrap()).unwrap();
         let root = Path::new("/srv/100%/shop");
         wanted(&fleet.hosts["web1"], (root, Way::Configured))
+    }
+
+    #[test]
+    fn a_host_without_an_address_is_where_ssh_config_says() {
+        assert_eq!(told("").address, None);
+        assert_eq!(told("address = \"web1\"\n").address, None);
+        let address = told("address = \"203.0.113.10\"\n").address;
+        assert_eq!(address.as_deref(), Some("203.0.113.10"));
     }
 
     #[test]

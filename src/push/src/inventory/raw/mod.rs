@@ -91,7 +91,7 @@ pub struct Secrets {
     reason = "keys of the inventory; host_key is what OpenSSH calls it"
 )]
 pub struct Host {
-    /// Its IP address or DNS name (the host's name).
+    /// Its IP address or DNS name (as ~/.ssh/config says, else the host's name).
     pub address: Option<String>,
     /// Its public host keys, as in known_hosts: what it is recognised by and its secrets are sealed to.
     pub host_key: Option<OneOrMany>,

@@ -39,7 +39,9 @@ const SHOWN_BYTES_MAX: usize = 100;
 pub struct Wanted {
     /// The host's name; also the alias that ssh_config is asked about.
     pub host: String,
-    /// `address`.
+    /// `address`: an IP address or DNS name that wins over the `HostName` which ssh_config has for the
+    /// host; without one that `HostName` holds. It is no alias itself: ssh_config's blocks are those of
+    /// one name, and that is the host's.
     pub address: Option<String>,
     /// `port`.
     pub port: Option<u16>,
