@@ -42,6 +42,7 @@ pub const VARIABLE_BYTES_MAX: usize = 128;
 
 const HOST: &str = "use a-z, 0-9, '-' and '.', starting with a letter or a digit";
 const WORD: &str = "use a-z, 0-9, '-' and '_', starting with a letter";
+const SERVICE: &str = "use a-z, 0-9 and '-', starting with a letter, not ending in '-'";
 const VARIABLE: &str = "use letters, digits and '_', not starting with a digit";
 const IDENTIFIER: &str = "use a-z, 0-9 and '_', starting with a letter";
 const LOGIN: &str = "use letters, digits, '.', '_' and '-', starting with a letter or '_'";
@@ -63,6 +64,12 @@ checked_text!(
     TagName,
     NameError,
     |text| word("tag", text)
+);
+checked_text!(
+    /// A further service of an app: what follows the app's name in that of its unit.
+    ServiceName,
+    NameError,
+    |text| service("service name", text)
 );
 checked_text!(
     /// The name of an environment variable of a service.
@@ -113,6 +120,16 @@ fn word(kind: &'static str, text: &str) -> Result<(), NameError> {
     first_wrong(kind, text, WORD, |at, c| match c {
         'a'..='z' => false,
         '0'..='9' | '-' | '_' => at == 0,
+        _ => true,
+    })
+}
+
+fn service(kind: &'static str, text: &str) -> Result<(), NameError> {
+    length(kind, text, NAME_BYTES_MAX)?;
+    first_wrong(kind, text, SERVICE, |at, c| match c {
+        'a'..='z' => false,
+        '0'..='9' => at == 0,
+        '-' => at == 0 || at + 1 == text.len(),
         _ => true,
     })
 }

@@ -145,7 +145,7 @@ impl Environment {
             if self.hosts.contains(&host.name) {
                 host.login = login(&host);
             }
-            wanted(&host, self.way)
+            wanted(&host, (self.project.root(), self.way))
         });
         let resolver = Resolver::new(Laptop::from_environment(), asked);
         let mut targets = BTreeMap::new();
@@ -254,15 +254,17 @@ fn select(fleet: &Fleet, limits: &[String]) -> Result<BTreeSet<HostName>, Stop> 
 }
 
 /// What the inventory says of a host, for the transport.
-fn wanted(host: &Host, way: Way) -> Wanted {
+fn wanted(host: &Host, (root, way): (&Path, Way)) -> Wanted {
     let jumps: Vec<String> = host.login.jump.iter().map(jump).collect();
     let jump = match way {
         Way::Straight if jumps.is_empty() => Some("none".to_owned()),
         Way::Configured | Way::Straight => (!jumps.is_empty()).then(|| jumps.join(",")),
     };
+    // Who is called only by name is where `ssh NAME` would go.
+    let is_named = host.address.as_str() == host.name.as_str();
     Wanted {
         host: host.name.to_string(),
-        address: Some(host.address.to_string()),
+        address: (!is_named).then(|| host.address.to_string()),
         port: host.login.port,
         user: host.login.user.as_ref().map(ToString::to_string),
         host_keys: host.host_keys.iter().map(ToString::to_string).collect(),
@@ -270,10 +272,22 @@ fn wanted(host: &Host, way: Way) -> Wanted {
             .login
             .identity
             .iter()
-            .map(|path| path.display().to_string())
+            .map(|path| key_file(root, path))
             .collect(),
         jump,
     }
+}
+
+/// A key file as ssh_config writes it. Like every file that an inventory names, it is relative to the
+/// project, unless it starts at the root or with what is expanded first. Nothing is expanded in the
+/// project's own path.
+fn key_file(root: &Path, path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.starts_with(['/', '~', '$', '%']) {
+        return text;
+    }
+    let root = root.display().to_string().replace('%', "%%");
+    format!("{root}/{text}")
 }
 
 /// A jump as `ProxyJump` writes it.
@@ -297,6 +311,41 @@ fn jump(jump: &Jump) -> String {
             };
             let port = port.map(|port| format!(":{port}")).unwrap_or_default();
             format!("{user}{address}{port}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the transport is told of the host `web1` in a project at `/srv/100%/shop`.
+    fn told(rest: &str) -> Wanted {
+        let folder = tempfile::tempdir().unwrap();
+        let inventory = folder.path().join(inventory::FOLDER);
+        std::fs::create_dir(&inventory).unwrap();
+        let text = format!("project = \"shop\"\n[hosts.web1]\n{rest}");
+        std::fs::write(inventory.join("prod.toml"), text).unwrap();
+        let fleet = inventory::load(folder.path(), &"prod".parse().unwrap()).unwrap();
+        let root = Path::new("/srv/100%/shop");
+        wanted(&fleet.hosts["web1"], (root, Way::Configured))
+    }
+
+    #[test]
+    fn a_host_without_an_address_is_where_ssh_config_says() {
+        assert_eq!(told("").address, None);
+        assert_eq!(told("address = \"web1\"\n").address, None);
+        let address = told("address = \"203.0.113.10\"\n").address;
+        assert_eq!(address.as_deref(), Some("203.0.113.10"));
+    }
+
+    #[test]
+    fn a_key_file_is_relative_to_the_project_unless_it_says_where_it_starts() {
+        let at = |file: &str| told(&format!("identity = \"{file}\"\n")).identities;
+        assert_eq!(at("keys/db1"), ["/srv/100%%/shop/keys/db1"]);
+        assert_eq!(at("keys/%r"), ["/srv/100%%/shop/keys/%r"]);
+        for absolute in ["/keys/db1", "~/.ssh/db1", "${KEYS}/db1", "%d/keys/db1"] {
+            assert_eq!(at(absolute), [absolute]);
         }
     }
 }

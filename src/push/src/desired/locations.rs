@@ -78,6 +78,7 @@ pub(super) fn blocks(
     let spots = match location.matching {
         Matching::Exact => vec![(Spot::Exact, path)],
         Matching::Prefix if path.ends_with('/') => vec![(Spot::Below, path)],
+        Matching::Prefix if has_exact(site, location) => vec![(Spot::Below, format!("{path}/"))],
         Matching::Prefix => vec![
             (Spot::Itself, path.clone()),
             (Spot::Below, format!("{path}/")),
@@ -87,6 +88,12 @@ pub(super) fn blocks(
         .into_iter()
         .map(|(spot, path)| block(part, (site, location), (spot, &path)))
         .collect()
+}
+
+/// Whether the site serves the very path in another way: nginx takes no second block for it.
+fn has_exact(site: &Site, location: &Location) -> bool {
+    let mut others = site.locations.iter();
+    others.any(|other| other.matching == Matching::Exact && other.path == location.path)
 }
 
 fn block(
@@ -106,6 +113,7 @@ fn block(
     }
     let word = part.word(path)?;
     let mut headers = site.headers.clone();
+    headers.retain(|name, _| !location.headers.keys().any(|own| own.is_same(name)));
     headers.extend(location.headers.clone());
     let mut block = Block {
         matching: match spot {

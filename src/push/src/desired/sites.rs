@@ -151,7 +151,7 @@ impl SitePart<'_, '_> {
             host_locations: HOST_LOCATIONS,
             plain: is_plain,
             redirect_listen,
-            redirect_port: match site.https.first().map(|place| place.port()) {
+            redirect_port: match redirect_port(&site.https) {
                 None | Some(443) => String::new(),
                 Some(port) => format!(":{port}"),
             },
@@ -259,6 +259,15 @@ impl SitePart<'_, '_> {
             .collect();
         version.as_slice() >= HTTP2_DIRECTIVE.as_slice()
     }
+}
+
+/// Where everybody is sent who comes without TLS: to a place that the host alone can reach only where
+/// there is no other, and to TLS's own port rather than to another one.
+fn redirect_port(https: &[Listen]) -> Option<u16> {
+    let best = https
+        .iter()
+        .min_by_key(|place| (place.is_loopback(), place.port() != 443));
+    best.map(|place| place.port())
 }
 
 /// A port without an address is meant for IPv4 and IPv6.

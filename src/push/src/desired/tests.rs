@@ -46,6 +46,25 @@ fn a_job_has_a_timer_and_is_not_started_by_a_push() {
 }
 
 #[test]
+fn a_program_that_ends_may_take_as_long_as_it_takes_unless_a_bound_is_written() {
+    let bound = |service: &str| {
+        let service =
+            format!("[apps.api.service]\nexec = \"{{{{ release.dir }}}}/app\"\n{service}");
+        let text = api(&service).text("unit api.service");
+        let mut bounds = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("TimeoutStartSec="));
+        bounds.next().unwrap().to_owned()
+    };
+    let timer = "\n[apps.api.timer]\non_calendar = \"daily\"\n";
+    assert_eq!(bound(timer), "infinity");
+    assert_eq!(bound("type = \"oneshot\"\n"), "infinity");
+    assert_eq!(bound(&format!("start_timeout = \"2h\"\n{timer}")), "7200s");
+    assert_eq!(bound(""), "60s");
+    assert_eq!(bound(&format!("type = \"exec\"\n{timer}")), "60s");
+}
+
+#[test]
 fn a_socket_stays_open_across_releases() {
     let sample = api(r#"
         [apps.api.service]
@@ -119,6 +138,52 @@ fn a_site_tells_every_name_in_every_place_that_nginx_answers_to() {
 #[test]
 fn a_site_is_rendered_with_every_kind_of_location() {
     insta::assert_snapshot!(Sample::new(SITE).text("site api"));
+}
+
+#[test]
+fn an_exact_location_takes_the_place_that_a_prefix_of_the_same_path_would_have() {
+    let site = "[apps.api]\non = \"web1\"\n[apps.api.site]\nserver_name = \"api.example.com\"\n";
+    let prefix = "[[apps.api.site.locations]]\npath = \"/api\"\nproxy = \"http://127.0.0.1:1\"\n";
+    let exact = "[[apps.api.site.locations]]\npath = \"/api\"\nexact = true\nrespond = 204\n";
+    for listed in [[prefix, exact], [exact, prefix]] {
+        let text = Sample::new(&format!("{site}{}", listed.concat())).text("site api");
+        assert_eq!(text.matches("location = \"/api\" {").count(), 1, "{text}");
+        assert_eq!(text.matches("location \"/api/\" {").count(), 1, "{text}");
+        let (_, own) = text.split_once("location = \"/api\" {").unwrap();
+        let (own, _) = own.split_once('}').unwrap();
+        assert!(own.contains("return 204;"), "{text}");
+    }
+}
+
+#[test]
+fn a_header_of_a_location_wins_over_the_site_s_however_its_name_is_spelled() {
+    let site = "[apps.api]\non = \"web1\"\n[apps.api.site]\nserver_name = \"api.example.com\"\n\
+                headers = { Cache-Control = \"no-store\", X-Frame-Options = \"DENY\" }\n\
+                [[apps.api.site.locations]]\npath = \"/\"\nrespond = 204\n\
+                headers = { cache-control = \"public\" }\n";
+    let text = Sample::new(site).text("site api");
+    let (_, location) = text.split_once("location \"/\" {").unwrap();
+    assert!(!location.contains("Cache-Control"), "{text}");
+    assert!(location.contains("cache-control \"public\""), "{text}");
+    assert!(location.contains("X-Frame-Options"), "{text}");
+}
+
+#[test]
+fn a_redirect_to_https_leads_to_a_place_that_others_reach() {
+    for (https, led) in [
+        ("[443, \"[::1]:8443\"]", "https://$host$request_uri"),
+        ("[\"[::1]:8443\", 443]", "https://$host$request_uri"),
+        ("[8443, 443]", "https://$host$request_uri"),
+        (
+            "[\"127.0.0.1:443\", 8443]",
+            "https://$host:8443$request_uri",
+        ),
+        ("[\"127.0.0.1:8443\"]", "https://$host:8443$request_uri"),
+    ] {
+        let site = SITE.replace("tls = {", &format!("https = {https}\ntls = {{"));
+        let text = Sample::new(&site).text("site api");
+        assert!(text.contains(led), "{https}: {text}");
+    }
 }
 
 #[test]

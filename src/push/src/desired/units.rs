@@ -164,7 +164,9 @@ fn text(
         credentials,
         restart: service.restart.as_str(),
         restart_delay: time(service.restart_delay),
-        start_timeout: time(service.start_timeout),
+        start_timeout: service
+            .start_timeout
+            .map_or_else(|| "infinity".to_owned(), time),
         stop_timeout: time(service.stop_timeout),
         limits: limits(service),
         hardening: hardening::lines(service),

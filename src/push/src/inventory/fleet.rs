@@ -76,7 +76,8 @@ pub struct Ssh {
 pub struct Host {
     /// Its name in the inventory.
     pub name: HostName,
-    /// Where it is. The host's own name where the inventory gives no address.
+    /// Where it is. The host's own name where the inventory gives no address; `~/.ssh/config` may then
+    /// know better, as it does for `ssh`.
     pub address: HostAddress,
     /// How to log in.
     pub login: Login,

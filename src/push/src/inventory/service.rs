@@ -32,8 +32,8 @@ pub struct Service {
     pub restart: Restart,
     /// How long systemd waits before it starts it again.
     pub restart_delay: Duration,
-    /// How long it may take to start.
-    pub start_timeout: Duration,
+    /// How long it may take to start; `None` is as long as it takes.
+    pub start_timeout: Option<Duration>,
     /// How long it may take to stop before it is killed.
     pub stop_timeout: Duration,
     /// What a change that does not need a restart does, and how a reload is done.

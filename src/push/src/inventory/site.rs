@@ -52,6 +52,14 @@ impl Listen {
         }
     }
 
+    /// Whether only the host itself can come in there.
+    pub fn is_loopback(self) -> bool {
+        match self {
+            Self::Port(_) => false,
+            Self::Address(address) => address.ip().to_canonical().is_loopback(),
+        }
+    }
+
     /// Whether nothing else can listen on the port, whatever its address.
     pub fn is_everywhere(self) -> bool {
         match self {

@@ -343,6 +343,11 @@ impl HeaderName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether both name one header: clients read names without case (RFC 9110, 5.1).
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
 }
 
 impl FromStr for HeaderName {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::error::Error;
-use super::target::{NamedBy, Offer, Target};
+use super::target::{NamedBy, Offer, Target, host_name};
 
 /// The texts of the two files that `ssh -F` needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub fn handover(target: &Target, known_hosts: &Path) -> Result<Handover, Error> 
         let way = (at == 0 && hop.proxy_command.is_none()).then(|| "none".to_owned());
         handover.add(hop, way, &known_hosts)?;
     }
-    let names: Vec<&str> = target.jumps.iter().map(|hop| hop.host.as_str()).collect();
+    let names: Vec<String> = target.jumps.iter().map(|hop| hop_name(&hop.host)).collect();
     let way = match names.as_slice() {
         [] => target.proxy_command.is_none().then(|| "none".to_owned()),
         names => Some(names.join(",")),
@@ -52,7 +52,7 @@ impl Handover {
         known_hosts: &str,
     ) -> Result<(), Error> {
         let mut lines = vec![
-            format!("HostName {}", target.address),
+            format!("HostName {}", host_name(&target.address)),
             format!("Port {}", target.port),
             format!("User {}", target.user),
             format!("ConnectTimeout {}", target.connect_timeout.as_secs().max(1)),
@@ -85,6 +85,15 @@ impl Handover {
             let _ = writeln!(self.known_hosts, "{} {key}", target.host);
         }
         Ok(())
+    }
+}
+
+/// A host as `ProxyJump` names it: what follows the last colon of an IPv6 address is no port.
+fn hop_name(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
     }
 }
 
@@ -182,6 +191,51 @@ mod tests {
         let handover = handover(&target, Path::new("/known_hosts")).unwrap();
         assert!(!handover.config.contains("KnownHosts"), "{handover:?}");
         assert_eq!(handover.known_hosts, "");
+    }
+
+    /// What the operator's own ssh makes of a handover; `None` where there is none.
+    fn read_by_ssh(target: &Target) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config");
+        let handover = handover(target, &folder.path().join("known_hosts")).unwrap();
+        std::fs::write(&config, handover.config).unwrap();
+        let mut ssh = std::process::Command::new("ssh");
+        ssh.args(["-G", "-T", "-F"]).arg(&config).arg(&target.host);
+        let answer = ssh.output().ok()?;
+        let complaint = String::from_utf8_lossy(&answer.stderr);
+        assert!(answer.status.success(), "{complaint}");
+        Some(String::from_utf8(answer.stdout).unwrap())
+    }
+
+    #[test]
+    fn ssh_reads_the_zone_of_an_address_as_it_is() {
+        let target = Target {
+            user: "me".into(),
+            ..Target::at("web1", "fe80::1%eth0", 22)
+        };
+        let handover = handover(&target, Path::new("/known_hosts")).unwrap();
+        assert!(handover.config.contains("HostName fe80::1%%eth0\n"));
+        if let Some(read) = read_by_ssh(&target) {
+            assert!(read.contains("\nhostname fe80::1%eth0\n"), "{read}");
+        }
+    }
+
+    #[test]
+    fn ssh_goes_through_a_jump_host_that_has_no_name() {
+        let hop = Target {
+            user: "admin".into(),
+            ..Target::at("2001:db8::1", "2001:db8::1", 2222)
+        };
+        let target = Target {
+            jumps: vec![hop],
+            ..target()
+        };
+        let text = handover(&target, Path::new("/known_hosts")).unwrap().config;
+        assert!(text.contains("ProxyJump [2001:db8::1]\n"), "{text}");
+        assert!(text.contains("Host 2001:db8::1\n"), "{text}");
+        if let Some(read) = read_by_ssh(&target) {
+            assert!(read.contains("\nproxyjump [2001:db8::1]\n"), "{read}");
+        }
     }
 
     #[test]

@@ -114,3 +114,9 @@ impl Target {
         }
     }
 }
+
+/// An address as a value of ssh's `HostName`, in which tokens are expanded (ssh_config(5), "TOKENS"):
+/// the `%` before the zone of a link-local address is none.
+pub fn host_name(address: &str) -> String {
+    address.replace('%', "%%")
+}

@@ -63,7 +63,7 @@ pub struct Ssh {
     /// The port (as ~/.ssh/config says, else 22).
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// The only key file to offer (whatever the agent and ~/.ssh offer).
+    /// The only key file to offer, relative to the project's folder (whatever the agent and ~/.ssh offer).
     pub identity: Option<String>,
     /// The machines to go through, first to last: hosts of this inventory, or user@address:port.
     pub jump: Option<OneOrMany>,
@@ -91,7 +91,7 @@ pub struct Secrets {
     reason = "keys of the inventory; host_key is what OpenSSH calls it"
 )]
 pub struct Host {
-    /// Its IP address or DNS name (the host's name).
+    /// Its IP address or DNS name (as ~/.ssh/config says, else the host's name).
     pub address: Option<String>,
     /// Its public host keys, as in known_hosts: what it is recognised by and its secrets are sealed to.
     pub host_key: Option<OneOrMany>,

@@ -32,7 +32,7 @@ pub struct Service {
     pub restart: Option<Restart>,
     /// The pause before a restart ("1s").
     pub restart_delay: Option<String>,
-    /// How long it may take to start ("60s").
+    /// How long it may take to start; for "oneshot", to end ("60s"; without end for "oneshot").
     pub start_timeout: Option<String>,
     /// How long it may take to stop before it is killed ("30s").
     pub stop_timeout: Option<String>,

@@ -55,6 +55,7 @@ impl<'a> Resolver<'a> {
         if raw.ports.iter().flatten().any(|port| *port == 0) {
             self.problem(&ports, "a port is a number from 1 to 65535");
         }
+        let services = self.services(at, (&name, raw), (&owner, &secrets));
         let health = self.health(&at.key("health"), (raw.health.as_ref(), &secrets), &owner);
         let site = raw
             .site
@@ -75,7 +76,7 @@ impl<'a> Resolver<'a> {
             secrets,
             shared: self.shared(&at.key("shared"), raw.shared.as_ref()),
             ports: raw.ports.iter().flatten().copied().collect(),
-            services: self.services(at, (&name, raw), &owner),
+            services,
             units: self.units(&at.key("units"), raw.units.as_ref()),
             health,
             site,

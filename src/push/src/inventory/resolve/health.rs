@@ -193,6 +193,11 @@ impl<'a> Resolver<'a> {
         for (key, text) in raw.into_iter().flatten() {
             let at = at.key(key);
             let name = self.name::<HeaderName>(&at, key);
+            let is_same = |name: &HeaderName| headers.keys().any(|other| name.is_same(other));
+            if name.as_ref().is_some_and(is_same) {
+                let help = "leave one of them out: case makes no difference in their names";
+                self.problem_with_help(&at, ("this header is there twice", help));
+            }
             headers.extend(name.zip(self.templated(&at, text, owner)));
         }
         headers

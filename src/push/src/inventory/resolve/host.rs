@@ -162,9 +162,10 @@ impl<'a> Resolver<'a> {
         let mut jumps = Vec::new();
         for (i, text) in texts.iter().enumerate() {
             let at = at.item(i);
-            // What is common to all hosts does not send a host through itself.
+            // What is common to all hosts does not send a host through itself: one that stands on
+            // the way is reached through those before it.
             if text == host.as_str() && at.path.starts_with("ssh") {
-                return Vec::new();
+                return jumps;
             }
             if text == host.as_str() {
                 self.problem(&at, "a host cannot be reached through itself");

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::super::problem::Problem;
 use super::super::raw;
 use super::super::{
-    Bytes, Calendar, Hardening, Limits, ListenStream, LowPorts, Mode, Percent, Persistence, Reload,
-    Restart, Service, ServiceKind, Signal, Socket, Timer, Word, address, split_words,
+    Bytes, Calendar, EnvValue, Hardening, Limits, ListenStream, LowPorts, Mode, Percent,
+    Persistence, Reload, Restart, SecretForm, Service, ServiceKind, Signal, Socket, Timer, Word,
+    address, split_words,
 };
 use super::{At, Owner, Resolver};
-use crate::name::{AppName, FileName, HostPath, TreePath, UnitName};
+use crate::name::{AppName, FileName, HostPath, ServiceName, TreePath, UnitName, VariableName};
 use crate::template::{Template, TemplateError, TemplateName, Templated};
 
 /// The pause before systemd starts a service again.
@@ -29,10 +31,14 @@ impl<'a> Resolver<'a> {
         &mut self,
         at: &At<'a>,
         (name, raw): (&AppName, &raw::App),
-        owner: &Owner,
+        (owner, secrets): (&Owner, &BTreeMap<FileName, SecretForm>),
     ) -> Vec<Service> {
         let mut services = Vec::new();
-        let app = AppFacts { raw, owner };
+        let app = AppFacts {
+            raw,
+            owner,
+            secrets,
+        };
         if let Some(service) = &raw.service {
             let parts = Parts {
                 service,
@@ -59,10 +65,7 @@ impl<'a> Resolver<'a> {
         let further = at.key("services");
         for (key, extra) in raw.services.iter().flatten() {
             let at = further.key(key);
-            let unit = self
-                .name::<AppName>(&at, key)
-                .map(|_| format!("{name}-{key}.service"));
-            let Some(unit) = unit.and_then(|unit| self.name::<UnitName>(&at, &unit)) else {
+            let Some(unit) = self.further_unit(&at, (name, key)) else {
                 continue;
             };
             let parts = Parts {
@@ -77,6 +80,20 @@ impl<'a> Resolver<'a> {
             services.extend(self.service(&at, (unit, &parts), &app));
         }
         services
+    }
+
+    /// The unit of a further service. Its name stands behind the app's, so that it is none of the
+    /// system's by itself: `backup` of the app `api` is `api-backup.service`.
+    fn further_unit(&mut self, at: &At<'a>, (app, key): (&AppName, &str)) -> Option<UnitName> {
+        let name: ServiceName = self.name(at, key)?;
+        let unit: UnitName = self.name(at, &format!("{app}-{name}.service"))?;
+        if unit.is_the_systems() {
+            let why = format!("{}: {unit} is a unit of the system's own", at.path);
+            let problem = Problem::new("inventory::name", why).at(at.key_place());
+            self.problems
+                .push(problem.help("give the app or the service another name"));
+        }
+        Some(unit)
     }
 
     fn service(
@@ -98,7 +115,7 @@ impl<'a> Resolver<'a> {
             "systemd/service",
         );
         let kind = kind(raw.kind, parts.timer);
-        let restart = restart(raw.restart, kind);
+        let restart = restart(raw.restart, (kind, parts.timer));
         if kind == ServiceKind::Oneshot && restart == Restart::Always {
             self.problem(
                 &at.key("restart"),
@@ -121,18 +138,18 @@ impl<'a> Resolver<'a> {
             template: template?,
             kind,
             working_dir: self.working_dir(&at.key("working_dir"), raw.working_dir.as_deref(), app),
-            environment: self.environment(&at.key("environment"), raw.environment.as_ref(), owner),
+            environment: self.own_environment(
+                &at.key("environment"),
+                raw.environment.as_ref(),
+                app,
+            ),
             restart,
             restart_delay: self.duration(
                 &at.key("restart_delay"),
                 raw.restart_delay.as_ref(),
                 RESTART_DELAY,
             ),
-            start_timeout: self.some_duration(
-                &at.key("start_timeout"),
-                raw.start_timeout.as_ref(),
-                START_TIMEOUT,
-            ),
+            start_timeout: self.start_timeout(at, raw, kind),
             stop_timeout: self.some_duration(
                 &at.key("stop_timeout"),
                 raw.stop_timeout.as_ref(),
@@ -155,6 +172,41 @@ impl<'a> Resolver<'a> {
             timer,
             socket,
         })
+    }
+
+    /// systemd lets the file with the secrets win over what a unit says itself, so that a value which
+    /// a secret gives as well would never arrive.
+    fn own_environment(
+        &mut self,
+        at: &At<'a>,
+        raw: Option<&BTreeMap<String, String>>,
+        app: &AppFacts<'_>,
+    ) -> BTreeMap<VariableName, Templated<EnvValue>> {
+        let variables = self.environment(at, raw, app.owner);
+        for (secret, form) in app.secrets {
+            let SecretForm::Variable(name) = form else {
+                continue;
+            };
+            if variables.contains_key(name) {
+                let why = format!("the secret {secret} is this variable already, and wins");
+                let help = "leave it out here, or give the secret another `variable`";
+                self.problem_with_help(&at.key(name.as_str()), (why, help));
+            }
+        }
+        variables
+    }
+
+    /// A oneshot service has started once its program has ended, so that a bound on the start would
+    /// end a long run half way.
+    fn start_timeout(
+        &mut self,
+        at: &At<'a>,
+        raw: &raw::Service,
+        kind: ServiceKind,
+    ) -> Option<Duration> {
+        let text = raw.start_timeout.as_ref();
+        let bounded = kind != ServiceKind::Oneshot || text.is_some();
+        bounded.then(|| self.some_duration(&at.key("start_timeout"), text, START_TIMEOUT))
     }
 
     fn exec(
@@ -449,6 +501,7 @@ impl<'a> Resolver<'a> {
 struct AppFacts<'r> {
     raw: &'r raw::App,
     owner: &'r Owner,
+    secrets: &'r BTreeMap<FileName, SecretForm>,
 }
 
 /// A service with what starts it, wherever they are written.
@@ -481,8 +534,12 @@ fn kind(raw: Option<raw::ServiceKind>, timer: Option<&raw::Timer>) -> ServiceKin
     }
 }
 
-fn restart(raw: Option<raw::Restart>, kind: ServiceKind) -> Restart {
-    let absent = if kind == ServiceKind::Oneshot {
+/// What a timer runs is meant to end, however systemd knows that it has started.
+fn restart(
+    raw: Option<raw::Restart>,
+    (kind, timer): (ServiceKind, Option<&raw::Timer>),
+) -> Restart {
+    let absent = if kind == ServiceKind::Oneshot || timer.is_some() {
         raw::Restart::No
     } else {
         raw::Restart::Always

@@ -189,12 +189,7 @@ impl<'a> Resolver<'a> {
             };
             let secret = asked.basic_auth.as_ref().or(raw.basic_auth.as_ref());
             self.guarded(&at, (Some(&location.serve), secret));
-            let same = |other: &Location| {
-                other.path == location.path && other.matching == location.matching
-            };
-            if locations.iter().any(same) {
-                self.problem(&at, format!("the path {} is served twice", location.path));
-            }
+            self.served_once(&at, (&location, &locations));
             locations.push(location);
         }
         if raw.locations.as_ref().map_or(0, Vec::len) > LOCATIONS_MAX {
@@ -210,6 +205,31 @@ impl<'a> Resolver<'a> {
             self.problem_with_help(at, ("this site serves nothing", help));
         }
         locations
+    }
+
+    /// A path and what lies below it are served by `/api`; what lies below it, by `/api/` as well.
+    fn served_once(&mut self, at: &At<'a>, (location, others): (&Location, &[Location])) {
+        let mut alike = others
+            .iter()
+            .filter(|other| other.matching == location.matching);
+        let twin = match location.matching {
+            Matching::Exact => alike.find(|other| other.path == location.path),
+            Matching::Prefix => alike.find(|other| below(&other.path) == below(&location.path)),
+        };
+        let Some(twin) = twin else { return };
+        if twin.path == location.path {
+            self.problem(at, format!("the path {} is served twice", location.path));
+            return;
+        }
+        let why = format!(
+            "{} and {} both serve what lies below {}",
+            twin.path,
+            location.path,
+            below(&location.path)
+        );
+        let help =
+            "leave one of them out, or write exact = true at the one that means its path alone";
+        self.problem_with_help(at, (why, help));
     }
 
     /// A password that nobody is asked for would only seem to guard.
@@ -408,6 +428,14 @@ impl<'a> Resolver<'a> {
 /// What has expressions is looked at once they are filled in.
 fn is_literal(text: &str) -> bool {
     Template::parse(text).is_ok_and(|template| template.is_literal())
+}
+
+/// The path below which a prefix serves everything.
+fn below(path: &HttpPath) -> String {
+    format!(
+        "{}/",
+        path.as_str().strip_suffix('/').unwrap_or(path.as_str())
+    )
 }
 
 fn is_nowhere(raw: Option<&raw::Listens>) -> bool {

@@ -358,6 +358,39 @@ fn a_service_with_a_timer_is_a_job() {
 }
 
 #[test]
+fn a_job_is_not_started_again_whatever_its_type_unless_the_inventory_says_so() {
+    for (kind, said, restart) in [
+        ("exec", "", Restart::No),
+        ("simple", "", Restart::No),
+        ("notify", "", Restart::No),
+        ("exec", "restart = \"on-failure\"\n", Restart::OnFailure),
+    ] {
+        let fleet = fleet(&format!(
+            "[apps.tidy]\n[apps.tidy.service]\nexec = \"/usr/bin/tidy\"\ntype = \"{kind}\"\n{said}\
+             [apps.tidy.timer]\non_calendar = \"daily\"\n",
+        ));
+        assert_eq!(fleet.apps["tidy"].services[0].restart, restart, "{kind}");
+    }
+}
+
+#[test]
+fn a_host_on_the_common_way_is_reached_through_those_before_it() {
+    let fleet = fleet("[hosts.gate]\n[hosts.inner]\n[ssh]\njump = [\"gate\", \"inner\"]\n");
+    let way = |host: &str| -> Vec<String> {
+        let jumps = fleet.hosts[host].login.jump.iter();
+        jumps
+            .map(|jump| match jump {
+                Jump::Host(name) => name.to_string(),
+                Jump::Address { address, .. } => address.to_string(),
+            })
+            .collect()
+    };
+    assert_eq!(way("web1"), ["gate", "inner"]);
+    assert_eq!(way("inner"), ["gate"]);
+    assert!(way("gate").is_empty());
+}
+
+#[test]
 fn a_text_with_expressions_is_another_one_on_each_host() {
     let project = Project::of(
         "project = \"shop\"\n[hosts.a]\nvars = { port = 8080 }\n[hosts.b]\nvars = { port = 9090 }\n\

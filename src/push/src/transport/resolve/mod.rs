@@ -39,7 +39,9 @@ const SHOWN_BYTES_MAX: usize = 100;
 pub struct Wanted {
     /// The host's name; also the alias that ssh_config is asked about.
     pub host: String,
-    /// `address`.
+    /// `address`: an IP address or DNS name that wins over the `HostName` which ssh_config has for the
+    /// host; without one that `HostName` holds. It is no alias itself: ssh_config's blocks are those of
+    /// one name, and that is the host's.
     pub address: Option<String>,
     /// `port`.
     pub port: Option<u16>,
@@ -139,8 +141,8 @@ impl Resolver {
         })
     }
 
-    /// The hosts on the way. As in OpenSSH only the first one's own way counts: `a,b` goes to `b`
-    /// through `a`, whatever the configuration says about `b` alone.
+    /// The hosts on the way. As in OpenSSH only the first one's own way counts, its ProxyCommand too:
+    /// `a,b` goes to `b` through `a`, whatever the configuration says about `b` alone.
     async fn chain(&self, target: &Target, jump: Option<&str>) -> Result<Vec<Target>, Error> {
         let mut chain: Vec<Target> = Vec::new();
         let mut next = jump.map(str::to_owned);
@@ -148,9 +150,13 @@ impl Resolver {
             let hops = jump::parse(&target.host, &list)?;
             let mut links = Vec::new();
             for (index, hop) in hops.iter().enumerate() {
-                let (link, further) = self.hop(hop).await?;
+                let (mut link, wanted, settings) = self.hop(hop).await?;
                 if index == 0 {
-                    next = further;
+                    let jump = wanted.jump.as_deref().or(settings.one("proxyjump"));
+                    next = jump.map(str::to_owned);
+                    if next.is_none() {
+                        link.proxy_command = self.proxy_command(&link, &settings)?;
+                    }
                 }
                 links.push(link);
             }
@@ -161,16 +167,13 @@ impl Resolver {
         Ok(chain)
     }
 
-    /// A jump host, and the way to it if it has one.
-    async fn hop(&self, hop: &Hop) -> Result<(Target, Option<String>), Error> {
+    /// A jump host, and what is said of it.
+    async fn hop(&self, hop: &Hop) -> Result<(Target, Wanted, Settings), Error> {
         let mut wanted = self.wanted(&hop.host);
         wanted.user = hop.user.clone().or(wanted.user);
         wanted.port = hop.port.or(wanted.port);
         let (target, settings) = self.target(&wanted).await?;
-        let jump = wanted
-            .jump
-            .or_else(|| settings.one("proxyjump").map(str::to_owned));
-        Ok((target, jump))
+        Ok((target, wanted, settings))
     }
 
     async fn target(&self, wanted: &Wanted) -> Result<(Target, Settings), Error> {

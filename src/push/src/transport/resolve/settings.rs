@@ -2,6 +2,7 @@
 
 use super::{Error, Laptop, Query};
 use crate::child;
+use crate::transport::target::host_name;
 use crate::visible;
 use std::process::Stdio;
 use std::time::Duration;
@@ -130,7 +131,10 @@ fn arguments(laptop: &Laptop, query: &Query) -> Vec<std::ffi::OsString> {
         arguments.extend(["-F".into(), config.into()]);
     }
     if let Some(address) = &query.address {
-        arguments.extend(["-o".into(), format!("HostName={address}").into()]);
+        arguments.extend([
+            "-o".into(),
+            format!("HostName={}", host_name(address)).into(),
+        ]);
     }
     if let Some(port) = query.port {
         arguments.extend(["-p".into(), port.to_string().into()]);

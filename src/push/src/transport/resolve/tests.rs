@@ -168,6 +168,29 @@ async fn the_way_leads_over_the_jump_hosts_of_the_first_jump_host() {
 }
 
 #[tokio::test]
+async fn the_jump_host_that_is_dialled_first_is_come_by_as_ssh_config_says() {
+    if !has_ssh() {
+        return;
+    }
+    let config = "Host web1\n ProxyJump b,c\nHost b\n ProxyJump a\nHost a\n User me\nHost *\n ProxyCommand nc -x proxy %n %r\n";
+    let target = resolve(config, vec![], "web1").await.unwrap();
+    let commands = target.jumps.iter().map(|hop| hop.proxy_command.as_deref());
+    assert_eq!(names(&target), ["a", "b", "c"]);
+    assert_eq!(
+        commands.collect::<Vec<_>>(),
+        [Some("nc -x proxy a me"), None, None]
+    );
+    assert_eq!(target.proxy_command, None);
+
+    let straight = Wanted {
+        jump: Some("none".into()),
+        ..wanted("a")
+    };
+    let target = resolve(config, vec![straight], "web1").await.unwrap();
+    assert_eq!(target.jumps[0].proxy_command, None);
+}
+
+#[tokio::test]
 async fn a_jump_host_of_the_inventory_brings_its_address_and_its_pinned_key() {
     if !has_ssh() {
         return;
@@ -185,6 +208,21 @@ async fn a_jump_host_of_the_inventory_brings_its_address_and_its_pinned_key() {
     let target = resolve("", vec![bastion, web1], "web1").await.unwrap();
     assert_eq!(target.jumps[0].place(), "192.0.2.1:22");
     assert_eq!(target.jumps[0].pinned.len(), 1);
+}
+
+#[tokio::test]
+async fn the_zone_of_an_address_is_no_token_to_ssh() {
+    if !has_ssh() {
+        return;
+    }
+    let web1 = Wanted {
+        address: Some("fe80::1%eth0".into()),
+        ..wanted("web1")
+    };
+    let config = "Host web1\n IdentityFile /keys/%h\n";
+    let target = resolve(config, vec![web1], "web1").await.unwrap();
+    assert_eq!(target.place(), "[fe80::1%eth0]:22");
+    assert_eq!(target.identities[0].path, Path::new("/keys/fe80::1%eth0"));
 }
 
 #[tokio::test]
