@@ -97,6 +97,19 @@ fn an_sshd_that_dies_of_what_it_was_told_runs_again_and_lets_the_operator_in() {
 }
 
 #[test]
+fn an_operator_who_has_to_come_in_again_is_not_asked_for_a_password_that_was_never_wanted() {
+    let Some(lab) = pushed() else { return };
+    witness::environment(&lab, (2, Fate::Healthy), &sshd("AllowUsers nobody"));
+    confirmed_within(&lab, CONFIRM_WITHIN_S);
+    let before = Before::of(&lab, (Some(1), Some(2)));
+    // On a terminal, and with sshd as Debian ships it, which would take a password.
+    let asked = lab.ask(&["prod", "--yes"]);
+    let said = asked.types("").exits(5).says("nobody came in");
+    assert!(!said.stdout.contains("Password"), "{}", said.stdout);
+    assert_eq!(before.ends(&said), Some(1));
+}
+
+#[test]
 fn a_firewall_of_the_hosts_own_that_lets_no_operator_in_is_taken_back_with_everything_else() {
     let Some(lab) = behind_own_firewall() else {
         return;

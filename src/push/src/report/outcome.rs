@@ -379,7 +379,12 @@ fn skipped(stop: &Stop) -> Option<String> {
 
 /// The commands that look further into a failure.
 fn look_further(evidence: Option<&Evidence>, at: &str) -> Vec<String> {
-    let unit = evidence.and_then(|evidence| evidence.units.first());
+    // An app's jobs and sockets stand beside the unit that failed.
+    let units = || evidence.into_iter().flat_map(|evidence| &evidence.units);
+    let is_up = |active: &str| matches!(active, "active" | "inactive");
+    let unit = units().find(|unit| unit.active == "failed");
+    let unit = unit.or_else(|| units().find(|unit| !is_up(&unit.active)));
+    let unit = unit.or_else(|| units().next());
     let journal = unit
         .and_then(|unit| unit.unit.parse::<push_wire::name::UnitName>().ok())
         .map(|unit| format!("`push logs {at} --unit {unit} -n 200` shows more"));

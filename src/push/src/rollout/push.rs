@@ -303,26 +303,27 @@ impl<I: Intent> Push<I> {
             })
             .collect();
         let (intent, patience) = (Arc::clone(&self.intent), self.patience.clone());
+        let (name, teller) = (self.policy.provenance.push.clone(), self.tally.teller());
         let switched = each(
             orders,
             self.access.parallel,
-            move |_, (mut ready, order)| {
+            move |host, (mut ready, order)| {
                 let (intent, patience) = (Arc::clone(&intent), patience.clone());
+                let (name, teller) = (name.clone(), teller.clone());
                 async move {
+                    let within = order.confirm_within;
                     let ended = take(&mut ready, order, (&intent, patience)).await;
-                    (ready, ended)
+                    let outcome = outcome(&ready, ended, (&name, within));
+                    // The others of the wave may take long, and what is known of this one is known now.
+                    teller.tell(&host, &outcome);
+                    (ready, outcome)
                 }
             },
         )
         .await;
         let mut committed = BTreeMap::new();
         let mut ended = Contacts::new();
-        for (host, (ready, ended_so)) in switched {
-            let asked = (
-                self.policy.provenance.push.as_str(),
-                self.confirm_within(&host),
-            );
-            let outcome = outcome(&ready, ended_so, asked);
+        for (host, (ready, outcome)) in switched {
             if outcome.is_success() {
                 let former = self.former(&ready);
                 let contact = ready.contact;
@@ -330,7 +331,7 @@ impl<I: Intent> Push<I> {
             } else {
                 ended.insert(host.clone(), ready.contact);
             }
-            self.tally.finish(host, outcome);
+            self.tally.keep(host, outcome);
         }
         end_all(ended, self.access.parallel).await;
         committed

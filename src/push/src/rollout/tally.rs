@@ -24,6 +24,24 @@ pub struct Tally {
     began: Instant,
 }
 
+/// Tells what became of hosts.
+#[derive(Clone)]
+pub struct Teller {
+    access: Arc<Access>,
+    began: Instant,
+}
+
+impl Teller {
+    /// Tells what became of a host, to which nothing more will happen.
+    pub fn tell(&self, host: &HostName, outcome: &Outcome) {
+        let finished = Step::Finished {
+            outcome: outcome.clone(),
+            took_ms: ms(self.began),
+        };
+        self.access.tell(host, finished);
+    }
+}
+
 impl Tally {
     /// Nothing has become of any host yet.
     pub fn new(access: Arc<Access>, failures_max: u32) -> Self {
@@ -37,13 +55,21 @@ impl Tally {
 
     /// Nothing more will happen to a host.
     pub fn finish(&mut self, host: HostName, outcome: Outcome) {
-        let took_ms = ms(self.began);
-        let finished = Step::Finished {
-            outcome: outcome.clone(),
-            took_ms,
-        };
-        self.access.tell(&host, finished);
+        self.teller().tell(&host, &outcome);
+        self.keep(host, outcome);
+    }
+
+    /// Takes an outcome that has been told.
+    pub fn keep(&mut self, host: HostName, outcome: Outcome) {
         self.outcomes.insert(host, outcome);
+    }
+
+    /// Tells outcomes as they come, while other hosts are still at it.
+    pub fn teller(&self) -> Teller {
+        Teller {
+            access: Arc::clone(&self.access),
+            began: self.began,
+        }
     }
 
     /// Keeps what succeeded, and takes the outcomes of what did not.

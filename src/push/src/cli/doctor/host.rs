@@ -123,6 +123,10 @@ impl Asked<'_> {
         let at = At {
             environment: self.environment.fleet.environment.as_str(),
             host: host.as_str(),
+            root: match self.environment.fleet.bootstrap {
+                Some(_) => Root::Elsewhere,
+                None => Root::Login,
+            },
         };
         let mut findings = vec![Finding::fine(
             "it can be logged in to, and push-host answers",
@@ -157,11 +161,31 @@ impl Asked<'_> {
 struct At<'a> {
     environment: &'a str,
     host: &'a str,
+    root: Root,
+}
+
+/// How an operator works as root on a host.
+#[derive(Debug, Clone, Copy)]
+enum Root {
+    /// By the login that pushes, which may.
+    Login,
+    /// In another way: the login that bootstrap makes may run nothing else as root.
+    Elsewhere,
 }
 
 impl At<'_> {
     fn ssh(&self, command: &str) -> String {
         format!("`push ssh {} {} -- {command}`", self.environment, self.host)
+    }
+
+    fn as_root(&self, command: &str) -> String {
+        match self.root {
+            Root::Login => self.ssh(&format!("sudo {command}")),
+            Root::Elsewhere => format!(
+                "as root on {}, such as at its console: `{command}`",
+                self.host
+            ),
+        }
     }
 
     fn verb(&self, verb: &str) -> String {
@@ -223,7 +247,7 @@ fn tools(hello: &Hello, at: &At<'_>) -> Vec<Finding> {
         Finding::bad(
             ExitCode::NotStarted,
             what,
-            at.ssh(&format!("sudo apt-get install {package}")),
+            at.as_root(&format!("apt-get install {package}")),
         )
     };
     let nginx = hello.facts.nginx.is_none() && !hello.manifest.sites().is_empty();
@@ -287,13 +311,13 @@ fn boot(facts: &Facts, at: &At<'_>) -> Vec<Finding> {
     if facts.reboot_required {
         findings.push(Finding::note(
             "what was installed wants a reboot",
-            at.ssh("sudo systemctl reboot"),
+            at.as_root("systemctl reboot"),
         ));
     }
     if facts.shutdown_at_unix_s.is_some() {
         findings.push(Finding::note(
             "a shutdown is scheduled, and pushes are refused when it is near",
-            at.ssh("sudo shutdown -c"),
+            at.as_root("shutdown -c"),
         ));
     }
     findings
@@ -313,7 +337,7 @@ fn journal(hello: &Hello, status: &Status, at: &At<'_>) -> Finding {
             "the last push has not ended, and none runs",
             format!(
                 "the next boot settles it, or {}",
-                at.ssh("sudo /usr/local/lib/push/push-host recover")
+                at.as_root("/usr/local/lib/push/push-host recover")
             ),
         ),
         (None, Some(_)) => Finding::fine(format!(
@@ -370,18 +394,18 @@ fn drift(status: &Status, at: &At<'_>) -> Vec<Finding> {
 fn cure(line: &str, at: &At<'_>) -> String {
     let unit = line.split_once(DOES_NOT_RUN).map(|(unit, _)| unit);
     if let Some(unit) = unit {
-        return at.ssh(&format!("sudo systemctl restart {unit}"));
+        return at.as_root(&format!("systemctl restart {unit}"));
     }
     let starts = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
     if starts(&["the firewall is not loaded", "the secret "]) {
         format!(
             "the next push that changes it puts it right, and so does a boot: {}",
-            at.ssh("sudo systemctl reboot")
+            at.as_root("systemctl reboot")
         )
     } else if starts(&["nginx serves", "nginx does not serve"]) {
-        at.ssh("sudo systemctl reload nginx")
+        at.as_root("systemctl reload nginx")
     } else if starts(&["push-recover.service is not enabled"]) {
-        at.ssh("sudo systemctl enable push-recover.service")
+        at.as_root("systemctl enable push-recover.service")
     } else if line.ends_with(DOES_NOT_LEAD) {
         "move it away on the host, or declare what it holds: until then pushes refuse it; \
          the next one that changes something puts it right"
@@ -403,7 +427,25 @@ mod tests {
     const AT: At<'_> = At {
         environment: "prod",
         host: "web1",
+        root: Root::Login,
     };
+
+    #[test]
+    fn who_may_not_work_as_root_is_not_told_to() {
+        let elsewhere = At {
+            root: Root::Elsewhere,
+            ..AT
+        };
+        let line = format!("api.service{DOES_NOT_RUN}");
+        assert_eq!(
+            cure(&line, &elsewhere),
+            "as root on web1, such as at its console: `systemctl restart api.service`"
+        );
+        assert_eq!(
+            cure(&line, &AT),
+            "`push ssh prod web1 -- sudo systemctl restart api.service`"
+        );
+    }
 
     fn grade(finding: &Finding) -> Grade {
         finding.grade

@@ -27,12 +27,13 @@ mod wire;
 
 use super::error::Error;
 use super::host_key::{HostKey, VerifiedBy};
-use super::prompt::Prompt;
+use super::prompt::{Prompt, Question, Refusal};
 use super::target::{Asking, Target};
 use super::{Connection, Dialer, Pending, Route};
 use keyring::Keyring;
 use link::Link;
-use std::collections::HashMap;
+use secrecy::SecretString;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +55,8 @@ pub struct SshDialer {
     keyring: Keyring,
     prompt: Arc<dyn Prompt>,
     connecting: Semaphore,
+    /// The hosts whose login asked the operator something.
+    asking: Mutex<HashSet<String>>,
     hops: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Hop>>>>,
     jitter: RandomState,
 }
@@ -76,6 +79,36 @@ enum Hop {
     Failed(Error, Instant),
 }
 
+/// What a login asks on one way. One that was got through without a question is got through again
+/// without one, or not at all: who waits whether the operator can still come in must not wait for them.
+struct Questions<'a> {
+    dialer: &'a SshDialer,
+    host: &'a str,
+    route: Route,
+}
+
+impl Prompt for Questions<'_> {
+    fn ask<'a>(&'a self, question: &'a Question) -> Pending<'a, Result<SecretString, Refusal>> {
+        let mut asking = self
+            .dialer
+            .asking
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let may_ask = match self.route {
+            Route::Shared => {
+                asking.insert(self.host.to_owned());
+                true
+            }
+            Route::Fresh => asking.contains(self.host),
+        };
+        if may_ask {
+            self.dialer.prompt.ask(question)
+        } else {
+            Box::pin(async { Err(Refusal::Declined) })
+        }
+    }
+}
+
 impl SshDialer {
     /// A dialer that asks `prompt` for passphrases and passwords.
     pub fn new(prompt: Arc<dyn Prompt>) -> Self {
@@ -83,6 +116,7 @@ impl SshDialer {
             keyring: Keyring::default(),
             prompt,
             connecting: Semaphore::new(CONNECTING_MAX),
+            asking: Mutex::default(),
             hops: Mutex::default(),
             jitter: RandomState::new(),
         }
@@ -98,7 +132,7 @@ impl SshDialer {
     /// Opens a connection; see [`Dialer::dial`].
     async fn connect(&self, target: &Target, route: Route) -> Result<Link, Error> {
         let via = self.way(target, route).await?;
-        self.connect_via(target, via).await
+        self.connect_via((target, route), via).await
     }
 
     /// The last jump host on the way to `target`, connected.
@@ -113,7 +147,7 @@ impl SshDialer {
             };
             let link = match route {
                 Route::Shared => self.shared(&way, &apart, via).await,
-                Route::Fresh => self.connect_via(&apart, via).await.map(Arc::new),
+                Route::Fresh => self.connect_via((&apart, route), via).await.map(Arc::new),
             };
             via = Some(link.map_err(|cause| Error::Jump {
                 host: target.host.clone(),
@@ -140,7 +174,7 @@ impl SshDialer {
             Hop::Failed(error, at) if at.elapsed() < HOP_FAILURE_KEPT => return Err(error.clone()),
             Hop::Untried | Hop::Open(_) | Hop::Failed(..) => {}
         }
-        match self.connect_via(hop, via).await {
+        match self.connect_via((hop, Route::Shared), via).await {
             Ok(link) => {
                 let link = Arc::new(link);
                 *slot = Hop::Open(link.clone());
@@ -154,11 +188,15 @@ impl SshDialer {
     }
 
     /// Connects, and calls again only where the host hung up before the login: nothing was tried then.
-    async fn connect_via(&self, target: &Target, via: Option<Arc<Link>>) -> Result<Link, Error> {
+    async fn connect_via(
+        &self,
+        (target, route): (&Target, Route),
+        via: Option<Arc<Link>>,
+    ) -> Result<Link, Error> {
         let mut tries = 0;
         loop {
             tries += 1;
-            let result = self.connect_once(target, via.clone()).await;
+            let result = self.connect_once((target, route), via.clone()).await;
             match result {
                 Err(Error::Busy { host, said, .. }) if tries >= BUSY_TRIES_MAX => {
                     return Err(Error::Busy { host, said, tries });
@@ -169,14 +207,23 @@ impl SshDialer {
         }
     }
 
-    async fn connect_once(&self, target: &Target, via: Option<Arc<Link>>) -> Result<Link, Error> {
+    async fn connect_once(
+        &self,
+        (target, route): (&Target, Route),
+        via: Option<Arc<Link>>,
+    ) -> Result<Link, Error> {
         // First the place behind the jump host, so that hosts waiting for it do not hold up others.
         let _place = match &via {
             Some(via) => via.forwarding().acquire().await.ok(),
             None => None,
         };
         let _turn = self.connecting.acquire().await;
-        Link::connect(target, via.as_ref(), (&self.keyring, self.prompt.as_ref())).await
+        let questions = Questions {
+            dialer: self,
+            host: &target.host,
+            route,
+        };
+        Link::connect(target, via.as_ref(), (&self.keyring, &questions)).await
     }
 
     /// Doubles with each try; between half and all of that, so that hosts do not call in step.
