@@ -49,6 +49,7 @@ pub fn prepare(environment: &Environment, report: &Report) -> Result<Deploy, Sto
         vault: Box::new(SealedFiles::of_environment(environment, report)),
         engine,
         packs: Packs::new(payloads.values().map(Arc::as_ref)),
+        hosts: environment.hosts.clone(),
         payloads,
         release,
         verbatim,
