@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::super::Stop;
 use super::super::project::Project;
 use super::super::vault::keyring;
+use super::declare::Draft;
 use crate::event::ExitCode;
 use crate::inventory::{self, Colours, FOLDER, Fleet, SECRETS, nearest, secret_files};
 use crate::name::{EnvironmentName, FileName};
@@ -287,8 +288,9 @@ impl Secrets {
     }
 
     /// Seals contents and writes them with the lock, and with the inventory when its text changes: all
-    /// of it or nothing.
-    pub fn write(&mut self, contents: &[Content], inventory: Option<String>) -> Result<(), Stop> {
+    /// of it or nothing. Somebody else may have saved the inventory while a passphrase was asked for: then
+    /// nothing.
+    pub fn write(&mut self, contents: &[Content], inventory: Option<&Draft>) -> Result<(), Stop> {
         let mut change = Change::new();
         let by = operator(self.root());
         let at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -309,9 +311,9 @@ impl Secrets {
             lock.entries.insert(content.sealed.key.clone(), entry);
             change.write(self.inside(&content.sealed.path), sealed);
         }
-        if let Some(text) = inventory {
-            let file = Path::new(FOLDER).join(format!("{}.toml", self.environment));
-            change.write(file, text.into_bytes());
+        let own = Path::new(FOLDER).join(format!("{}.toml", self.environment));
+        if let Some(draft) = inventory {
+            change.write(own.clone(), draft.to.clone().into_bytes());
         }
         let folder = secrets_folder(self.root());
         lock.entries.retain(|key, _| {
@@ -322,6 +324,9 @@ impl Secrets {
                 self.inside(&secret::lock_file(self.root())),
                 lock.text().into_bytes(),
             );
+        }
+        if let Some(draft) = inventory {
+            still(&own, self.root(), draft)?;
         }
         change
             .carry_out(&mut Disk, self.root())
@@ -347,6 +352,27 @@ impl Secrets {
     fn inside(&self, path: &Path) -> PathBuf {
         path.strip_prefix(self.root()).unwrap_or(path).to_owned()
     }
+}
+
+/// Whether an inventory is still what its new text was made of.
+fn still(file: &Path, root: &Path, draft: &Draft) -> Result<(), Stop> {
+    let unreadable = |error: std::io::Error| {
+        Stop::not_started(
+            Complaint::new(format!("{} cannot be read: {error}", file.display()))
+                .help(format!("look at `ls -l {}`", file.display())),
+        )
+    };
+    let now = std::fs::read(root.join(file)).map_err(unreadable)?;
+    if now == draft.from.as_bytes() {
+        return Ok(());
+    }
+    Err(Stop::not_started(
+        Complaint::new(format!(
+            "{} was changed by somebody else meanwhile, so nothing was written",
+            file.display()
+        ))
+        .help("save what is open, then type the same again"),
+    ))
 }
 
 fn change_has(contents: &[Content], key: &str) -> bool {
