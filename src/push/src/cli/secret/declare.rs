@@ -110,8 +110,11 @@ fn table<'a>(document: &'a mut DocumentMut, key: &str) -> Result<&'a mut dyn Tab
         .ok_or_else(wrong)
 }
 
-/// Sets one list. A list that is there keeps its shape and its comments.
+/// Sets one list. A list that is there keeps its shape and its comments, and a text the comments around it.
 fn set(table: &mut dyn TableLike, name: &str, list: &BTreeSet<String>) {
+    if list.len() > 1 {
+        widen(table, name, list);
+    }
     if let Some(array) = table.get_mut(name).and_then(Item::as_array_mut) {
         array.retain(|item| item.as_str().is_some_and(|text| same(list, text)));
         let there: BTreeSet<String> = array.iter().filter_map(Value::as_str).map(key_of).collect();
@@ -138,7 +141,27 @@ fn set(table: &mut dyn TableLike, name: &str, list: &BTreeSet<String>) {
         }
         texts => Value::from(texts.iter().map(|text| text.as_str()).collect::<Array>()),
     };
-    table.insert(name, Item::Value(value));
+    match table.get_mut(name) {
+        Some(Item::Value(old)) => replace(old, value),
+        _ => drop(table.insert(name, Item::Value(value))),
+    }
+}
+
+/// Makes a text that stays the first of a list, as it is written.
+fn widen(table: &mut dyn TableLike, name: &str, list: &BTreeSet<String>) {
+    if let Some(Item::Value(old)) = table.get_mut(name)
+        && let Some(text) = old.as_str().filter(|text| same(list, text))
+    {
+        let alone = Value::from(Array::from_iter([text]));
+        replace(old, alone);
+    }
+}
+
+/// Replaces a value and keeps what is written around it.
+fn replace(old: &mut Value, new: Value) {
+    let decor = old.decor().clone();
+    *old = new;
+    *old.decor_mut() = decor;
 }
 
 /// Whether a list holds a text, which may be a key with a comment behind it.
@@ -197,6 +220,33 @@ mod tests {
         // And taken out again, the list holds what it held.
         let back = changed(&new, &after, &before).unwrap();
         assert!(back.contains("\"ann\"") && !back.contains("bob") && !back.contains("\"hosts\""));
+    }
+
+    #[test]
+    fn comments_around_a_text_stay_when_it_becomes_a_list_or_another_text() {
+        let old = format!(
+            "[secrets.people]\n# The one who is on call.\nann = \"{BOB} ann@laptop\" # laptop\n\n\
+             [secrets.readers]\n# For now.\n\"*\" = \"ann\" # all\n"
+        );
+        let before = readers(&[("ann", BOB)], &["ann"]);
+        let mut after = readers(&[("ann", BOB)], &["ann", "hosts"]);
+        let keys = [BOB, ANN].map(|key| key.parse().unwrap());
+        after.people.insert("ann".parse().unwrap(), keys.into());
+        let new = changed(&old, &before, &after).unwrap();
+        let wanted = old
+            .replace(
+                &format!("\"{BOB} ann@laptop\""),
+                &format!("[\"{BOB} ann@laptop\", \"{ANN}\"]"),
+            )
+            .replace("\"*\" = \"ann\"", "\"*\" = [\"ann\", \"hosts\"]");
+        assert_eq!(new, wanted, "{new}");
+
+        let other = readers(&[("ann", ANN)], &["hosts"]);
+        let new = changed(&old, &before, &other).unwrap();
+        let wanted = old
+            .replace(&format!("{BOB} ann@laptop"), ANN)
+            .replace("\"*\" = \"ann\"", "\"*\" = [\"hosts\"]");
+        assert_eq!(new, wanted, "{new}");
     }
 
     #[test]
