@@ -32,18 +32,20 @@ pub enum Purpose {
     Change,
 }
 
-/// Who sees a secret that is made.
+/// For whom a secret is made or changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Its environment.
-    One,
+    /// Nobody said: its environment, and never another one unasked.
+    Unsaid,
+    /// Its environment alone.
+    Own,
     /// Every environment.
     Every,
 }
 
 impl From<bool> for Reach {
     fn from(shared: bool) -> Self {
-        if shared { Self::Every } else { Self::One }
+        if shared { Self::Every } else { Self::Unsaid }
     }
 }
 
@@ -194,7 +196,42 @@ impl Secrets {
         })
     }
 
-    /// Where a secret is, or will be: in the environment's own folder, unless all shall share it.
+    /// The environments besides this one that see a secret.
+    pub fn others(&self, name: &FileName, sealed: &Sealed) -> Vec<EnvironmentName> {
+        let sees = |environment: &EnvironmentName| {
+            secret_files(self.root(), environment).get(name) == Some(&sealed.path)
+        };
+        let all = self.project.environments().into_iter();
+        all.filter(|other| *other != self.environment && sees(other))
+            .collect()
+    }
+
+    /// Refuses to change what other environments see as well, unless that was asked for. `command` changes it.
+    pub fn ours(
+        &self,
+        (name, sealed): (&FileName, &Sealed),
+        reach: Reach,
+        command: &str,
+    ) -> Result<(), Stop> {
+        let others = self.others(name, sealed);
+        if reach != Reach::Unsaid || others.is_empty() {
+            return Ok(());
+        }
+        let others: Vec<&str> = others.iter().map(EnvironmentName::as_str).collect();
+        let (own, others) = (&self.environment, others.join(", "));
+        Err(Stop::usage(
+            Complaint::new(format!(
+                "{} is the secret of {others} as well, so nothing was changed",
+                self.shown(&sealed.path)
+            ))
+            .help(format!(
+                "`push secret {command} {own} {name} --shared` changes it for {own}, {others}; \
+                 `push secret set {own} {name} --own` gives {own} one of its own"
+            )),
+        ))
+    }
+
+    /// Where a secret is, or will be: in the environment's own folder, unless all share it or shall.
     pub fn place_of(&mut self, name: &FileName, reach: Reach) -> Result<Sealed, Stop> {
         let shared = reach == Reach::Every;
         let own = format!("{}/{name}", self.environment);
@@ -209,7 +246,11 @@ impl Secrets {
                     .help(help),
                 ));
             }
-            Some(sealed) => return Ok(sealed.clone()),
+            Some(sealed) if reach == Reach::Own && sealed.key != own => own,
+            Some(sealed) => {
+                self.ours((name, sealed), reach, "set")?;
+                return Ok(sealed.clone());
+            }
             None if shared => {
                 self.load_others()?;
                 name.to_string()
