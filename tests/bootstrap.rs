@@ -346,6 +346,9 @@ fn two_environments_do_not_undo_each_others_bootstrap_and_a_bootstrap_goes_back_
     set(1024);
     let first = lab.push(&["rollback", "prod", "--slice", "host", "--yes"]);
     first.exits(9);
+    // What prod went back to is prod's still.
+    lab.push(&["bootstrap", "prod", "--yes"]).exits(0);
+    set(4096);
 
     staging(2048);
     lab.push(&["bootstrap", "staging", "--yes", "--take-over"])

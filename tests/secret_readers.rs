@@ -69,7 +69,7 @@ fn what_somebody_opens_still_by_another_environment_is_never_called_taken_away()
         desk.push(&["secret", "revoke", "staging", "bob", "smtp"])
             .exits(0)
             .says("bob can no longer open smtp")
-            .says("push secret rotate staging smtp");
+            .says("Set new ones, for prod as well: `push secret rotate staging smtp --shared`");
         desk.push_as("bob.key", &show).exits(8);
     }
 }
@@ -137,4 +137,48 @@ fn a_list_tells_who_can_open_a_file_and_not_only_who_is_declared() {
         .exits(0)
         .says("unknown to secrets.lock")
         .says("ann (after rekey), carl (after rekey)");
+}
+
+#[test]
+fn what_other_environments_see_as_well_is_changed_only_when_that_was_asked_for() {
+    let desk = Desk::with_secrets();
+    let staging = desk
+        .text("inventory/prod.toml")
+        .replace("\"url\"]", "\"smtp\"]");
+    desk.write("inventory/staging.toml", staging);
+    desk.push_with(&["secret", "set", "prod", "smtp", "--shared"], "shared")
+        .exits(0);
+    let shared = || fs::read(desk.path("inventory/secrets/smtp.age")).unwrap();
+    let before = shared();
+    for verb in ["set", "rotate", "edit"] {
+        desk.push_with(&["secret", verb, "prod", "smtp"], "unasked")
+            .exits(2)
+            .says("inventory/secrets/smtp.age is the secret of staging as well")
+            .says(&format!("push secret {verb} prod smtp --shared"))
+            .says("push secret set prod smtp --own");
+        assert_eq!(shared(), before, "{verb}");
+    }
+    desk.push(&["secret", "set", "prod", "smtp", "--own", "--shared"])
+        .exits(2);
+
+    let said = |environment| desk.push(&["secret", "show", environment, "smtp"]).stdout;
+    desk.push_with(&["secret", "set", "prod", "smtp", "--own"], "own")
+        .exits(0)
+        .says("made inventory/secrets/prod/smtp.age")
+        .says("The shared smtp is left to staging");
+    assert_eq!((shared(), said("staging")), (before, "shared".into()));
+    assert_eq!(said("prod"), "own");
+    // From now on each changes what is its own.
+    desk.push_with(&["secret", "set", "prod", "smtp"], "mine")
+        .exits(0);
+    desk.push_with(&["secret", "rotate", "staging", "smtp"], "theirs")
+        .exits(0);
+    assert_eq!(
+        (said("prod"), said("staging")),
+        ("mine".into(), "theirs".into())
+    );
+    fs::remove_file(desk.path("inventory/secrets/prod/smtp.age")).unwrap();
+    desk.push_with(&["secret", "rotate", "prod", "smtp", "--shared"], "ours")
+        .exits(0);
+    assert_eq!(said("staging"), "ours");
 }

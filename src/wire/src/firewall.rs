@@ -208,6 +208,12 @@ pub const TABLE: &str = "inet push";
 /// Removes the table if it is there: one transaction, for `nft -f`.
 pub const REMOVE: &str = "add table inet push\ndelete table inet push\n";
 
+/// The TCP ports that operators come in by: those of sshd, and the one that this operator dialled, should
+/// another program pass it on.
+pub fn ways_in(ssh_ports: &BTreeSet<u16>, dialled: u16) -> BTreeSet<u16> {
+    ssh_ports.iter().copied().chain([dialled]).collect()
+}
+
 /// The whole firewall of a host as one file for `nft -f`. `ways_in` are the TCP ports that the
 /// operator comes in by; they are open whatever the rules say.
 pub fn render(firewall: &Firewall, ways_in: &BTreeSet<u16>) -> String {

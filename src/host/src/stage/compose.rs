@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use push_wire::firewall;
 use push_wire::ground;
 use push_wire::manifest::{FORMAT, Manifest, Placed, Provenance, Slice};
 use push_wire::message::Refusal;
@@ -30,8 +31,7 @@ pub struct Wanted {
     pub way_in: u16,
 }
 
-/// The manifest of the generation that `wanted` makes after `current`. Operators come in by the ports
-/// of sshd, and by the one that this operator dialled, should another program pass it on.
+/// The manifest of the generation that `wanted` makes after `current`.
 pub fn compose(
     current: &Manifest,
     highest: GenerationId,
@@ -49,7 +49,7 @@ pub fn compose(
     if !claims.is_empty() {
         return Err(Refusal::Claimed(claims));
     }
-    let ways_in = ssh_ports.iter().copied().chain([wanted.way_in]).collect();
+    let ways_in = firewall::ways_in(ssh_ports, wanted.way_in);
     let mut slices = current.slices.clone();
     if wanted.slice == Slice::default() {
         slices.remove(&wanted.project);

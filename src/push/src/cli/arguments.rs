@@ -5,16 +5,19 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Command};
+use clap::{Arg, ArgAction, Args, Command};
 
 use crate::inventory::{DURATION_MAX, QuantityError, duration};
 use crate::report::{Form, Verbosity};
+
+/// What clap calls the folder to work in.
+const DIRECTORY: &str = "directory";
 
 /// Arguments that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Work as if started in this folder
-    #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
+    #[arg(short = 'C', long = "directory", id = DIRECTORY, value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
 
     /// Answer in JSON lines on stdout
@@ -168,46 +171,25 @@ pub fn with_verb(command: &Command, arguments: Vec<OsString>) -> (Vec<OsString>,
 }
 
 /// The folder to work in, of arguments that could not be parsed.
-pub fn directory_of(arguments: &[OsString]) -> Option<PathBuf> {
+pub fn directory_of(command: &Command, arguments: &[OsString]) -> Option<PathBuf> {
     let mut rest = arguments
         .iter()
         .skip(1)
         .take_while(|argument| *argument != "--");
     while let Some(argument) = rest.next() {
-        let text = argument.to_str()?;
-        let is_short = text.starts_with('-') && !text.starts_with("--");
-        if text == "--directory" || (is_short && text.ends_with('C')) {
-            return rest.next().map(PathBuf::from);
-        }
-        let joined = text
-            .strip_prefix("--directory=")
-            .or_else(|| text.strip_prefix("-C"));
-        if let Some(folder) = joined {
-            return Some(folder.trim_start_matches('=').into());
+        if let Some((flag, joined)) = valued(command, argument.to_str()?) {
+            let value = joined.map(PathBuf::from);
+            let value = value.or_else(|| rest.next().map(PathBuf::from));
+            if flag.get_id() == DIRECTORY {
+                return value;
+            }
         }
     }
     None
 }
 
-/// The first argument that is neither a flag nor a flag's value. Flags of `deploy` count too, since
-/// they may stand before the environment.
+/// The first argument that is neither a flag nor a flag's value.
 fn first_word<'a>(command: &Command, arguments: &'a [OsString]) -> Option<&'a str> {
-    let deploy = command.find_subcommand("deploy");
-    let takes_value = |flag: &str| {
-        command
-            .get_arguments()
-            .chain(deploy.into_iter().flat_map(Command::get_arguments))
-            .any(|argument| {
-                let long = argument
-                    .get_long()
-                    .is_some_and(|long| flag.strip_prefix("--") == Some(long));
-                let short = argument.get_short().is_some_and(|short| {
-                    // `-nC dir`: of joined short flags, only the last one can take the next argument.
-                    flag.starts_with('-') && !flag.starts_with("--") && flag.ends_with(short)
-                });
-                (long || short) && argument.get_action().takes_values()
-            })
-    };
     let mut rest = arguments.iter().skip(1);
     while let Some(argument) = rest.next() {
         let text = argument.to_str()?;
@@ -215,11 +197,38 @@ fn first_word<'a>(command: &Command, arguments: &'a [OsString]) -> Option<&'a st
             return rest.next()?.to_str();
         } else if !text.starts_with('-') {
             return Some(text);
-        } else if takes_value(text) {
+        } else if let Some((_, None)) = valued(command, text) {
             rest.next();
         }
     }
     None
+}
+
+/// The flag in a word that takes a value, and that value when it stands in the same word. Flags of `deploy`
+/// count too, since they may stand before the environment. Of joined letters, the first that takes a value
+/// takes the rest: `-lapp` is `-l app`, and `-nC dir` is `-n -C dir`.
+fn valued<'a>(command: &'a Command, word: &'a str) -> Option<(&'a Arg, Option<&'a str>)> {
+    let deploy = command.find_subcommand("deploy");
+    let flags = command
+        .get_arguments()
+        .chain(deploy.into_iter().flat_map(Command::get_arguments))
+        // A value that must follow a '=' is never the next word.
+        .filter(|flag| flag.get_action().takes_values() && !flag.is_require_equals_set());
+    let flags: Vec<&Arg> = flags.collect();
+    if let Some(long) = word.strip_prefix("--") {
+        let (name, value) = long
+            .split_once('=')
+            .map_or((long, None), |(name, value)| (name, Some(value)));
+        let flag = flags.iter().find(|flag| flag.get_long() == Some(name))?;
+        return Some((flag, value));
+    }
+    let letters = word.strip_prefix('-')?;
+    letters.char_indices().find_map(|(at, letter)| {
+        let flag = flags.iter().find(|flag| flag.get_short() == Some(letter))?;
+        let joined = &letters[at + letter.len_utf8()..];
+        let value = (!joined.is_empty()).then(|| joined.strip_prefix('=').unwrap_or(joined));
+        Some((*flag, value))
+    })
 }
 
 #[cfg(test)]
@@ -257,13 +266,35 @@ mod tests {
             "push deploy --limit=web1 prod"
         );
         assert_eq!(completed("push -- prod"), "push deploy -- prod");
+        assert_eq!(
+            completed("push --wait prod --yes"),
+            "push deploy --wait prod --yes"
+        );
+    }
+
+    #[test]
+    fn a_value_that_is_joined_to_its_flag_takes_no_further_word() {
+        for line in [
+            "-lapp prod",
+            "-lC prod",
+            "-nlpool prod",
+            "-p3 prod",
+            "-l=app prod",
+            "-Cdir/l prod",
+        ] {
+            assert_eq!(
+                completed(&format!("push {line}")),
+                format!("push deploy {line}")
+            );
+        }
+        assert_eq!(completed("push -lapp plan prod"), "push -lapp plan prod");
     }
 
     #[test]
     fn the_folder_is_found_in_what_cannot_be_parsed() {
         let found = |line: &str| {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            directory_of(&arguments)
+            directory_of(&Cli::command(), &arguments)
         };
         for line in [
             "push -C dir plann prod",
@@ -272,11 +303,14 @@ mod tests {
             "push plann prod -Cdir",
             "push plann prod --directory dir",
             "push plann prod --directory=dir",
+            "push plann -lC prod -C dir",
+            "push plann -lpC -C=dir prod",
         ] {
             assert_eq!(found(line), Some("dir".into()), "{line}");
         }
         assert_eq!(found("push plann prod"), None);
         assert_eq!(found("push plann -- -C dir"), None);
+        assert_eq!(found("push plann -lC prod"), None);
     }
 
     #[test]

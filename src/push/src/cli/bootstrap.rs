@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use push_wire::manifest::{HOST_SLICE, Provenance};
+use push_wire::manifest::HOST_SLICE;
 
 use super::arguments::{Asking, Pace, Target, Waiting};
 use super::environment::Environment;
@@ -250,13 +250,9 @@ pub fn intent(environment: &Environment) -> Result<Intent, Stop> {
     }
     let checkout = Checkout::of(root);
     let now = Timestamp::now();
-    let provenance = release::provenance(&fleet.environment, root, checkout.as_ref(), now);
+    let name = fleet.name_in(&host_slice()?);
     Ok(Intent {
-        // The slice is the host's, so that whose environment it is would not be known without the project.
-        provenance: Provenance {
-            environment: format!("{}/{}", fleet.project, fleet.environment),
-            ..provenance
-        },
+        provenance: release::provenance(name, root, checkout.as_ref(), now),
         others: Others::Left,
         fleet: fleet.clone(),
         bootstrap,
@@ -329,13 +325,16 @@ fn by_key(
 }
 
 fn policy(environment: &Environment, verb: Verb, intent: &Intent) -> Result<Policy, Stop> {
-    let project: ProjectName = HOST_SLICE
-        .parse()
-        .map_err(|error| Stop::not_started(Complaint::of(&error)))?;
     Ok(Policy {
-        project,
+        project: host_slice()?,
         ..deploy::policy(environment, verb, intent.provenance.clone())
     })
+}
+
+fn host_slice() -> Result<ProjectName, Stop> {
+    HOST_SLICE
+        .parse()
+        .map_err(|error| Stop::not_started(Complaint::of(&error)))
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ enum Verb {
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let command = Cli::command();
     let (arguments, environment) = with_verb(&command, arguments);
-    let asked = directory_of(&arguments);
+    let asked = directory_of(&command, &arguments);
     let parsed = command
         .try_get_matches_from(arguments)
         .and_then(|found| Cli::from_arg_matches(&found));

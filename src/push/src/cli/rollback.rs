@@ -109,24 +109,12 @@ pub async fn go_back(
         Presence::Install
     };
     let access = reach::access(environment, presence, report, interrupt).await?;
-    let root = environment.project.root();
-    let checkout = Checkout::of(root);
-    let provenance = release::provenance(
-        &environment.fleet.environment,
-        root,
-        checkout.as_ref(),
-        Timestamp::now(),
-    );
+    let verb = to.verb;
+    let intent = Arc::new(intent(environment, to));
     let policy = Policy {
-        project: to.project.clone(),
-        ..deploy::policy(environment, to.verb, provenance.clone())
+        project: intent.project.clone(),
+        ..deploy::policy(environment, verb, intent.provenance.clone())
     };
-    let intent = Arc::new(Rollback {
-        project: to.project,
-        to: to.generation,
-        provenance,
-        limit: to.limit,
-    });
     let gate = Shown {
         report: report.clone(),
         environment: environment.fleet.environment.clone(),
@@ -134,4 +122,53 @@ pub async fn go_back(
         asking,
     };
     Ok(rollout::push(access, intent, policy, &gate).await)
+}
+
+fn intent(environment: &Environment, to: Goal) -> Rollback {
+    let root = environment.project.root();
+    let name = environment.fleet.name_in(&to.project);
+    let now = Timestamp::now();
+    Rollback {
+        provenance: release::provenance(name, root, Checkout::of(root).as_ref(), now),
+        project: to.project,
+        to: to.generation,
+        limit: to.limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::arguments::Pace;
+    use crate::cli::bootstrap;
+
+    #[test]
+    fn a_bootstrap_knows_what_was_gone_back_to_as_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let inventory = folder.path().join("inventory");
+        std::fs::create_dir(&inventory).unwrap();
+        let text = "project = \"shop\"\nhosts.web1.address = \"192.0.2.1\"\n[ssh]\nuser = \"deploy\"\n\
+            [bootstrap]\nkeys = [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN\"]\n";
+        std::fs::write(inventory.join("prod.toml"), text).unwrap();
+        let target = Target {
+            environment: Some("prod".into()),
+            limit: Vec::new(),
+            password_from: None,
+        };
+        let environment =
+            Environment::read(&target, Pace { parallel: None }, folder.path()).unwrap();
+        let whose = |slice: &str| {
+            let goal = Goal {
+                project: slice.parse().unwrap(),
+                generation: None,
+                limit: Vec::new(),
+                verb: Verb::Rollback,
+            };
+            intent(&environment, goal).provenance.environment
+        };
+        let bootstrapped = bootstrap::intent(&environment).unwrap();
+        assert_eq!(whose(HOST_SLICE), bootstrapped.provenance.environment);
+        assert_eq!(whose(HOST_SLICE), "shop/prod");
+        assert_eq!(whose("shop"), "prod");
+    }
 }

@@ -40,10 +40,16 @@ pub fn prepare(environment: &Environment, report: &Report) -> Result<Deploy, Sto
         Stop::not_started(nameless.help("set the clock: `timedatectl`"))
     })?;
     let shipment = Deploy {
-        provenance: release::provenance(&fleet.environment, root, checkout.as_ref(), now),
+        provenance: release::provenance(
+            fleet.name_in(&fleet.project),
+            root,
+            checkout.as_ref(),
+            now,
+        ),
         vault: Box::new(SealedFiles::of_environment(environment, report)),
         engine,
         packs: Packs::new(payloads.values().map(Arc::as_ref)),
+        hosts: environment.hosts.clone(),
         payloads,
         release,
         verbatim,

@@ -94,7 +94,7 @@ fn wanted(arguments: &Upgrade, environment: &Environment) -> rollout::Upgrade {
         environment: fleet.environment.clone(),
         project: fleet.project.clone(),
         provenance: release::provenance(
-            &fleet.environment,
+            fleet.name_in(&fleet.project),
             root,
             checkout.as_ref(),
             Timestamp::now(),

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use super::environment::Environment;
 use crate::desired::{Door, Opened, Vault, VaultError};
 use crate::inventory::{HostKey, PublicKey, secret_files};
-use crate::name::{EnvironmentName, FileName};
+use crate::name::{EnvironmentName, FileName, HostName};
 use crate::release::is_untracked;
 use crate::report::Report;
 use crate::report::screen::can_ask;
@@ -37,6 +37,7 @@ pub struct SealedFiles {
     project: PathBuf,
     environment: EnvironmentName,
     lock: Result<Lock, SecretError>,
+    pinned: BTreeMap<HostName, Vec<HostKey>>,
     told: Mutex<BTreeSet<String>>,
     report: Option<Report>,
     files: BTreeMap<FileName, PathBuf>,
@@ -54,9 +55,12 @@ impl SealedFiles {
         let (report, spoken) = (report.clone(), report.clone());
         let name = &environment.fleet.environment;
         let folder = project.clone();
+        let hosts = environment.fleet.hosts.values();
+        let pinned = hosts.map(|host| (host.name.clone(), host.host_keys.clone()));
         let find_keys = move || keyring(&project, &identities, &report);
         Self {
             report: Some(spoken),
+            pinned: pinned.collect(),
             ..Self::of(&folder, name, Box::new(find_keys))
         }
     }
@@ -67,6 +71,7 @@ impl SealedFiles {
             project: project.to_owned(),
             environment: environment.clone(),
             lock: Lock::read(project),
+            pinned: BTreeMap::new(),
             told: Mutex::default(),
             report: None,
             files: secret_files(project, environment),
@@ -128,18 +133,26 @@ impl SealedFiles {
         }
     }
 
-    /// Refuses a file that was sealed to another key of the host than it has.
+    /// Refuses a file that was sealed to other keys of the host than it has. One that is sealed to a pinned
+    /// key was sealed before another was pinned beside it, and nothing is wrong with either.
     fn same_host_key(&self, secret: &FileName, to: &Door<'_>) -> Result<(), VaultError> {
         let label = host_label(to.host.as_str());
         let entry = self.entry(secret);
         let lines = entry.into_iter().flat_map(|entry| &entry.recipients);
-        let mut keys = lines.filter_map(|line| match line_parts(line) {
-            (Some(key), who) if who == label => Some(key),
-            _ => None,
-        });
-        let Some(old) = keys.next() else {
+        let keys: Vec<PublicKey> = lines
+            .filter_map(|line| match line_parts(line) {
+                (Some(key), who) if who == label => Some(key),
+                _ => None,
+            })
+            .collect();
+        let pinned = self.pinned.get(to.host).into_iter().flatten();
+        let mut pinned = pinned.filter_map(|key| key.as_str().parse::<PublicKey>().ok());
+        let Some(old) = keys.first() else {
             return Ok(());
         };
+        if pinned.any(|key| keys.contains(&key)) {
+            return Ok(());
+        }
         let file = self
             .files
             .get(secret)
@@ -344,9 +357,9 @@ mod tests {
         lock.entries.insert("url".into(), entry);
         std::fs::write(secrets.join("secrets.lock"), lock.text()).unwrap();
         let none = || Keyring::read(&[], Box::new(|_| None));
-        let files = SealedFiles::of(folder.path(), &"test".parse().unwrap(), Box::new(none));
+        let mut files = SealedFiles::of(folder.path(), &"test".parse().unwrap(), Box::new(none));
         let url: FileName = "url".parse().unwrap();
-        let web1 = "web1".parse().unwrap();
+        let web1: HostName = "web1".parse().unwrap();
         let to = |key| Door { host: &web1, key };
         assert_eq!(files.as_it_is(&url, &to(HOST_KEY)), Ok(Some(sealed)));
         assert_eq!(files.revision(&url).as_deref(), Some("r1"));
@@ -362,5 +375,9 @@ mod tests {
             "{}",
             error.help
         );
+        // Pinned beside the one that the file is sealed to, it is another key of the same host.
+        let pinned = [HOST_KEY, other].map(|key| key.parse().unwrap());
+        files.pinned.insert(web1.clone(), pinned.into());
+        assert_eq!(files.as_it_is(&url, &to(other)), Ok(None));
     }
 }

@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 
 use super::problem::{Place, Problem, Problems, SourceFile, Sources};
 
@@ -467,17 +469,23 @@ fn text(file: &Path) -> Result<String, Box<Refusal>> {
 }
 
 /// Where a key has more than [`DEPTH_MAX`] dots. The parser bounds brackets and braces by itself,
-/// but builds, and later drops, a table within a table for each dot.
+/// but builds, and later drops, a table within a table for each dot. What is a dot, and what is in a text or
+/// a comment, is for the parser's own lexer to say.
 fn too_deep(text: &str) -> Option<usize> {
     let mut dots = 0;
-    for (at, c) in text.bytes().enumerate() {
-        match c {
-            b'.' => dots += 1,
-            c if c.is_ascii_alphanumeric() || b"_-\"' \t".contains(&c) => {}
+    for token in Source::new(text).lex() {
+        match token.kind() {
+            TokenKind::Dot => dots += 1,
+            TokenKind::Atom
+            | TokenKind::Whitespace
+            | TokenKind::LiteralString
+            | TokenKind::BasicString
+            | TokenKind::MlLiteralString
+            | TokenKind::MlBasicString => {}
             _ => dots = 0,
         }
         if dots > DEPTH_MAX {
-            return Some(at);
+            return Some(token.span().start());
         }
     }
     None

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use push_wire::manifest::HOST_SLICE;
+
 use super::{
     App, Bootstrap, Files, Firewall, HostAddress, HostKey, ListenStream, Readers, Selector,
     SelectorError, Site,
@@ -157,6 +159,16 @@ pub enum Undo {
 pub const ANY_RELEASE: &str = "20260101T000000Z-0000000";
 
 impl Fleet {
+    /// What this environment is called by those who ask whose a slice is. The one called `host` is no
+    /// project's, so that whose environment it is would not be known without the project.
+    pub fn name_in(&self, slice: &ProjectName) -> String {
+        if slice.as_str() == HOST_SLICE {
+            format!("{}/{}", self.project, self.environment)
+        } else {
+            self.environment.to_string()
+        }
+    }
+
     /// The hosts that a selector selects. Selecting nothing is an error that lists what exists.
     pub fn select(&self, selector: &Selector) -> Result<BTreeSet<HostName>, SelectorError> {
         selector.among(&self.hosts)

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use push_wire::digest::Digest;
 use push_wire::effect::{self, Effect};
+use push_wire::firewall;
 use push_wire::groundwork::Work;
 use push_wire::manifest::{App, File, Manifest, Placed, Provenance, Secret, Slice, Text, Unit};
 use push_wire::message::Hello;
@@ -82,8 +83,10 @@ pub struct HostPlan {
     pub secrets: BTreeMap<AppName, BTreeMap<FileName, Change<Secret>>>,
     /// What is made before the switch, since the host lacks it.
     pub groundwork: BTreeSet<Work>,
-    /// TCP ports of sshd that the firewall has to let in from now on.
+    /// TCP ports that operators come in by, which the firewall has to let in from now on.
     pub ways_in: BTreeSet<u16>,
+    /// Those that nobody comes in by any more, which it lets in no longer.
+    pub ways_closed: BTreeSet<u16>,
     /// What will be run, in order.
     pub effects: Vec<Effect>,
     /// What could lock the operator out.
@@ -119,13 +122,13 @@ impl HostPlan {
         let from = &hello.manifest;
         let none = Slice::default();
         let old = from.slice(project).unwrap_or(&none);
-        let ways_in = if new.firewall.is_some() {
-            let wanted = hello.facts.ssh_ports.iter().copied().chain([way_in]);
-            wanted.filter(|port| !from.ways_in.contains(port)).collect()
-        } else {
-            BTreeSet::new()
+        let to = next(hello, (project, new), way_in);
+        let ways = |one: &Manifest, other: &Manifest| -> BTreeSet<u16> {
+            // Whoever declares the firewall: it is one, and lets in what all need.
+            let counts = to.firewall().is_some();
+            let ports = one.ways_in.difference(&other.ways_in).copied();
+            ports.filter(|_| counts).collect()
         };
-        let to = next(hello, (project, new), &ways_in);
         Self {
             host: host.clone(),
             project: project.clone(),
@@ -138,7 +141,8 @@ impl HostPlan {
             files: change::changes(&old.files, &new.files, PartialEq::eq),
             secrets: change::secrets(&old.secrets, &new.secrets),
             groundwork: BTreeSet::new(),
-            ways_in,
+            ways_in: ways(&to, from),
+            ways_closed: ways(from, &to),
             effects: effect::effects(from, &to),
             risks: risks(from, &to),
             forward_only: change::forward_only(from, new),
@@ -168,6 +172,7 @@ impl HostPlan {
             && self.files.is_empty()
             && self.secrets.is_empty()
             && self.ways_in.is_empty()
+            && self.ways_closed.is_empty()
             && self.groundwork.is_empty()
     }
 
@@ -205,15 +210,11 @@ impl HostPlan {
 }
 
 /// The generation that the host would compose.
-fn next(
-    hello: &Hello,
-    (project, slice): (&ProjectName, &Slice),
-    ways_in: &BTreeSet<u16>,
-) -> Manifest {
+fn next(hello: &Hello, (project, slice): (&ProjectName, &Slice), way_in: u16) -> Manifest {
     let mut to = hello.manifest.clone();
     to.generation = GenerationId(hello.highest.max(hello.manifest.generation).0 + 1);
     to.restores = None;
-    to.ways_in.extend(ways_in);
+    to.ways_in = firewall::ways_in(&hello.facts.ssh_ports, way_in);
     let placed = Placed {
         slice: slice.clone(),
         provenance: Provenance::default(),

@@ -482,6 +482,31 @@ fn a_port_of_sshd_that_the_firewall_does_not_know_yet_is_let_in() {
 }
 
 #[test]
+fn the_port_that_a_push_comes_in_by_changes_whosever_firewall_it_is_and_the_plan_says_so() {
+    let mut sample = settled("[firewall]\nallow = [\"http\"]\n");
+    let placed = sample.hello.manifest.slices.pop_first().unwrap().1;
+    let host = push_wire::manifest::HOST_SLICE.parse().unwrap();
+    sample.hello.manifest.slices.insert(host, placed);
+    let mut desired = sample.desired();
+    desired.slice.firewall = None;
+    sample.settle(&desired);
+    let through = |sample: &Sample, port| HostPlan::new(&sample.hello, &desired, port);
+    assert!(through(&sample, 22).is_empty());
+    let opened = through(&sample, 2222);
+    assert_eq!(opened.ways_in, [2222].into());
+    assert!(opened.is_risky() && opened.effects == [Effect::LoadFirewall]);
+    // And the host closes what nobody comes in by any more.
+    sample.hello.manifest.ways_in.insert(2222);
+    let closed = through(&sample, 22);
+    assert_eq!(closed.ways_closed, [2222].into());
+    assert!(closed.is_risky() && closed.effects == [Effect::LoadFirewall]);
+    // Where no slice declares a firewall, there is none to change.
+    sample.hello.manifest.slices.clear();
+    sample.settle(&desired);
+    assert!(through(&sample, 2222).is_empty());
+}
+
+#[test]
 fn a_certificate_is_not_taken_back_and_needs_a_host_that_bootstrap_has_prepared() {
     let mut sample = Sample::new(&format!("{CERTIFIED}server_name = \"api.example.com\""));
     sample.hello.facts.nginx = Some("1.22.1".into());

@@ -16,9 +16,12 @@ use crate::name::AppName;
 /// How long a build may take.
 pub const BUILD_TIME_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// How long output is still awaited after the command has ended: something it left running (a
+/// How long more output is awaited after the command has ended: something it left running (a
 /// compiler's daemon) may hold the pipe open for ever.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// How long output is passed on after that, where what was left running goes on talking.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How often the command is asked whether it has ended.
 const POLL_TIME: Duration = Duration::from_millis(50);
@@ -36,7 +39,8 @@ const TAIL_LINES: usize = 20;
 /// the one place where a shell reads anything. The environment is passed on as it is. Standard
 /// output and standard error go to `line`, line by line, in the order in which they came.
 ///
-/// It stays in the terminal's process group, so that an interrupt reaches it as well.
+/// It stays in the terminal's process group, so that an interrupt reaches it as well; what it started
+/// is found by descent where it has to be killed.
 pub fn build(
     app: &AppName,
     command: &Build,
@@ -60,7 +64,8 @@ pub fn build(
         }
         tail.push_back(text);
     };
-    let ended = watch(&mut child, &lines, &mut keep);
+    let deadline = Instant::now() + BUILD_TIME_MAX;
+    let ended = watch(&mut child, &lines, deadline, &mut keep);
     match ended {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(failed(format!("ended with {status}"), &tail)),
@@ -103,19 +108,17 @@ fn forward(reader: PipeReader, sender: &SyncSender<String>) {
     }
 }
 
-/// Passes lines on until the command has ended; `None` when it took too long and was killed.
+/// Passes lines on until the command has ended; `None` when it took too long and was killed. One that
+/// talks without a pause is looked at after each line.
 fn watch(
     child: &mut Child,
     lines: &Receiver<String>,
+    deadline: Instant,
     keep: &mut dyn FnMut(String),
 ) -> io::Result<Option<ExitStatus>> {
-    let deadline = Instant::now() + BUILD_TIME_MAX;
     let status = loop {
         match lines.recv_timeout(POLL_TIME) {
-            Ok(text) => {
-                keep(text);
-                continue;
-            }
+            Ok(text) => keep(text),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => thread::sleep(POLL_TIME),
         }
@@ -123,14 +126,55 @@ fn watch(
             break Some(status);
         }
         if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
+            child::end(child)?;
             break None;
         }
     };
-    let drained = Instant::now() + DRAIN_TIME;
-    while let Ok(text) = lines.recv_timeout(drained.saturating_duration_since(Instant::now())) {
+    let drained = Instant::now() + DRAIN_TIME_MAX;
+    while Instant::now() < drained
+        && let Ok(text) = lines.recv_timeout(DRAIN_TIME)
+    {
         keep(text);
     }
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How a command ended that had `time`, what it said, and the lines that may still come.
+    fn watched(command: &str, time: Duration) -> (Option<ExitStatus>, usize, Receiver<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut child, lines) = start(&Build(command.into()), folder.path()).unwrap();
+        let (deadline, mut said) = (Instant::now() + time, 0);
+        let ended = watch(&mut child, &lines, deadline, &mut |_| said += 1).unwrap();
+        (ended, said, lines)
+    }
+
+    #[test]
+    fn a_build_that_never_stops_talking_is_killed_at_its_deadline() {
+        let begun = Instant::now();
+        let (ended, said, _) = watched("yes", Duration::from_millis(300));
+        assert!(ended.is_none() && said > 0, "{ended:?}, {said} lines");
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_build_that_leaves_something_talking_behind_has_ended() {
+        let begun = Instant::now();
+        let (ended, said, _) = watched("yes & echo $!", Duration::from_secs(60));
+        assert!(ended.is_some_and(|status| status.success()) && said > 0);
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_build_that_is_killed_takes_with_it_what_it_started() {
+        let command = "(sleep 300 & sleep 300) & sleep 300";
+        let (ended, _, lines) = watched(command, Duration::from_millis(300));
+        assert!(ended.is_none());
+        // The pipe is open for as long as any of them lives.
+        let end = lines.recv_timeout(Duration::from_secs(60));
+        assert_eq!(end, Err(RecvTimeoutError::Disconnected));
+    }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use push_wire::manifest::Provenance;
 
 use crate::child;
-use crate::name::{EnvironmentName, ReleaseId};
+use crate::name::ReleaseId;
 
 /// How long git, or another program, may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -104,15 +104,16 @@ pub fn release_id(at: Timestamp, checkout: Option<&Checkout>) -> Option<ReleaseI
     id.parse().ok()
 }
 
-/// Who pushes, what, and when; for people to read later.
+/// Who pushes, what, and when; for people to read later. `environment` is what it is called in the slice that
+/// is pushed.
 pub fn provenance(
-    environment: &EnvironmentName,
+    environment: String,
     project: &Path,
     checkout: Option<&Checkout>,
     at: Timestamp,
 ) -> Provenance {
     Provenance {
-        environment: environment.to_string(),
+        environment,
         operator: operator(project),
         commit: checkout.map(|checkout| checkout.marked(usize::MAX)),
         at_unix_s: u64::try_from(at.as_second()).unwrap_or(0),

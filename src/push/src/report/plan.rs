@@ -148,14 +148,13 @@ fn firewall(table: &mut Table, plan: &HostPlan) {
         let rules: Vec<String> = removed.chain(added).chain(ping).chain(logins).collect();
         row(table, &change.declared, ["firewall", ""], rules.join("  "));
     }
-    for port in &plan.ways_in {
-        let words = "stays open for the operator, whatever the rules say".to_owned();
-        cells(
-            table,
-            &paint(GOOD, "+"),
-            ["way in", &format!("{port}/tcp")],
-            words,
-        );
+    let opened = "stays open for the operator, whatever the rules say";
+    let closed = "closes: sshd is not there, and this push came in by another";
+    let opened = plan.ways_in.iter().map(|port| (GOOD, "+", port, opened));
+    let closed = plan.ways_closed.iter().map(|port| (BAD, "-", port, closed));
+    for (style, sign, port, words) in opened.chain(closed) {
+        let port = format!("{port}/tcp");
+        cells(table, &paint(style, sign), ["way in", &port], words.into());
     }
 }
 
@@ -399,6 +398,7 @@ mod tests {
             secrets: BTreeMap::new(),
             groundwork: BTreeSet::new(),
             ways_in: BTreeSet::new(),
+            ways_closed: BTreeSet::new(),
             effects: Vec::new(),
             risks: BTreeSet::new(),
             forward_only: Vec::new(),
@@ -465,6 +465,8 @@ mod tests {
                 (unit("old.service"), change(Some(a_unit("d")), None)),
             ]),
             firewall: Some(declared),
+            ways_in: BTreeSet::from([2222]),
+            ways_closed: BTreeSet::from([22]),
             effects: vec![
                 Effect::Stop(unit("old.service")),
                 Effect::DaemonReload,
@@ -499,6 +501,8 @@ mod tests {
           ~ unit      api.service      text
           - unit      old.service
           ~ firewall                   -80/tcp  +443/tcp
+          + way in    2222/tcp         stays open for the operator, whatever the rules say
+          - way in    22/tcp           closes: sshd is not there, and this push came in by another
           then: stop old.service, reload systemd's units, load the firewall, restart api.service
           ! risky: the firewall changes
                    stays only if push gets in again over a new connection
@@ -566,6 +570,8 @@ mod tests {
           ~ unit      api.service      text
           - unit      old.service
           ~ firewall                   -80/tcp  +443/tcp
+          + way in    2222/tcp         stays open for the operator, whatever the rules say
+          - way in    22/tcp           closes: sshd is not there, and this push came in by another
           then: stop old.service, reload systemd's units, load the firewall, restart api.service
           ! risky: the firewall changes
                    stays only if push gets in again over a new connection

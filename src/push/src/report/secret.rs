@@ -114,11 +114,31 @@ pub fn revoked(who: &str, secrets: &[&str]) -> String {
 }
 
 /// What sealing anew does not undo.
-pub fn still_known(environment: &EnvironmentName, who: &str, secrets: &[&str]) -> String {
+pub fn still_known(
+    environment: &EnvironmentName,
+    who: &str,
+    secrets: &[&str],
+    others: &[String],
+) -> String {
+    let (beside, flag) = if others.is_empty() {
+        (String::new(), "")
+    } else {
+        (format!(", for {} as well", others.join(", ")), " --shared")
+    };
     format!(
-        "{who} knows the values as they are, and git keeps the old files. Set new ones: `push secret rotate {environment} {}`\n",
+        "{who} knows the values as they are, and git keeps the old files. Set new ones{beside}: `push secret rotate {environment} {}{flag}`\n",
         secrets.join(" ")
     )
+}
+
+/// An environment has a secret of its own now, beside one that others share.
+pub fn left_to_others(name: &str, others: &[EnvironmentName]) -> Option<String> {
+    let first = others.first()?;
+    let all: Vec<&str> = others.iter().map(EnvironmentName::as_str).collect();
+    Some(format!(
+        "The shared {name} is left to {}: `push secret rekey {first}` seals it to those who use it still.\n",
+        all.join(", ")
+    ))
 }
 
 /// A key was made.

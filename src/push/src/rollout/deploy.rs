@@ -23,6 +23,8 @@ use crate::template::Engine;
 pub struct Deploy {
     /// The environment.
     pub fleet: Fleet,
+    /// The hosts that are pushed to.
+    pub hosts: BTreeSet<HostName>,
     /// The templates.
     pub engine: Engine,
     /// What each app ships.
@@ -57,12 +59,13 @@ impl Deploy {
             .collect()
     }
 
-    /// Whether every host that uses a secret opens its file as it is. A pinned key is what tells before
-    /// the host was asked.
+    /// Whether every host of this push that uses a secret opens its file as it is. A pinned key is what
+    /// tells before the host was asked.
     fn travels(&self, secret: &FileName) -> Result<bool, VaultError> {
         let users = self.fleet.apps.values();
         let users = users.filter(|app| app.secret_names().contains(secret));
-        for name in users.flat_map(|app| &app.on) {
+        let hosts: BTreeSet<&HostName> = users.flat_map(|app| &app.on).collect();
+        for name in hosts.into_iter().filter(|host| self.hosts.contains(*host)) {
             let keys = self.fleet.hosts.get(name).map(|host| &host.host_keys);
             let mut opens = false;
             for key in keys.into_iter().flatten().filter(|key| key.is_recipient()) {
@@ -254,5 +257,88 @@ pub(super) fn not_declared(host: &HostName) -> Obstacle {
         code: "push::rollout::not_declared".into(),
         why: format!("the inventory has no host {host}"),
         help: "this is a mistake in push; please report it".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Opened;
+    use crate::inventory;
+
+    const HOST_KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
+    /// Every file is sealed to `web1` alone, and nobody opens any.
+    struct OfOneHost;
+
+    fn refused() -> VaultError {
+        VaultError {
+            why: "there is no key".into(),
+            help: "bring one".into(),
+        }
+    }
+
+    impl Vault for OfOneHost {
+        fn source(&self, secret: &FileName) -> Result<Digest, VaultError> {
+            Ok(Digest::of(secret.as_str()))
+        }
+
+        fn revision(&self, _: &FileName) -> Option<String> {
+            None
+        }
+
+        fn as_it_is(&self, _: &FileName, to: &Door<'_>) -> Result<Option<Vec<u8>>, VaultError> {
+            match to.host.as_str() {
+                "web1" => Ok(Some(Vec::new())),
+                _ => Err(refused()),
+            }
+        }
+
+        fn open(&self, _: &FileName) -> Result<Opened, VaultError> {
+            Err(refused())
+        }
+
+        fn seal(&self, _: &[u8], _: &str) -> Result<Vec<u8>, VaultError> {
+            Err(refused())
+        }
+    }
+
+    #[test]
+    fn what_another_host_cannot_open_does_not_hold_up_those_that_are_pushed_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir_all(root.join("inventory/secrets")).unwrap();
+        std::fs::write(root.join("inventory/secrets/url.age"), "").unwrap();
+        let host = |name: &str| {
+            format!("[hosts.{name}]\naddress = \"192.0.2.1\"\nhost_key = \"{HOST_KEY}\"\n")
+        };
+        let app = "[apps.api]\non = \"*\"\nsecrets = [\"url\"]\nsource = \"app\"\n";
+        let text = [
+            "project = \"shop\"\n",
+            &host("web1"),
+            &host("web2"),
+            app,
+            "[apps.api.service]\nexec = \"/bin/true\"\n",
+        ];
+        std::fs::write(root.join("inventory/prod.toml"), text.concat()).unwrap();
+        let fleet = inventory::load(root, &"prod".parse().unwrap()).unwrap();
+        let ready = |hosts: &[&str]| {
+            let payload = Payload::nothing(&"api".parse().unwrap());
+            let shipment = Deploy {
+                fleet: fleet.clone(),
+                hosts: hosts.iter().map(|name| name.parse().unwrap()).collect(),
+                engine: Engine::built_in(),
+                packs: Packs::new([&payload]),
+                payloads: BTreeMap::from([(payload.app.clone(), Arc::new(payload))]),
+                release: "r1".parse().unwrap(),
+                verbatim: BTreeMap::new(),
+                vault: Box::new(OfOneHost),
+                provenance: Provenance::default(),
+            };
+            shipment.ready()
+        };
+        assert_eq!(ready(&["web1"]), Ok(()));
+        assert!(ready(&["web1", "web2"]).is_err());
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::vault::SealedFiles;
 use crate::desired::Vault as _;
 use crate::embedded;
 use crate::event::{ExitCode, Finding};
-use crate::inventory::{self, split_words};
+use crate::inventory::{self, App, split_words};
 use crate::name::FileName;
 use crate::report::Report;
 use crate::transport::ssh::{agent_keys, key_trouble};
@@ -115,7 +115,7 @@ pub fn secrets(environment: &Environment, report: &Report) -> Vec<Finding> {
     let apps = environment.fleet.apps.values();
     let read: BTreeSet<&FileName> = apps
         .filter(|app| app.on.iter().any(|host| environment.hosts.contains(host)))
-        .flat_map(|app| app.secrets.keys())
+        .flat_map(App::secret_names)
         .collect();
     if read.is_empty() {
         return Vec::new();
@@ -201,7 +201,49 @@ fn found(program: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use age::secrecy::ExposeSecret as _;
+
     use super::*;
+    use crate::cli::arguments::{Pace, Target as Words};
+    use crate::report::{Form, screen::Motion};
+
+    #[test]
+    fn the_secrets_that_are_looked_at_are_those_that_a_push_opens() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let identity = age::x25519::Identity::generate();
+        let me = identity.to_public().to_string().parse().unwrap();
+        let write = |path: &str, content: &[u8]| {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        write("key", identity.to_string().expose_secret().as_bytes());
+        write(
+            "templates/api.conf",
+            b"password {{ secret_value(\"smtp-password\") }}\n",
+        );
+        for name in ["smtp-password", "htpasswd"] {
+            let sealed = crate::secret::seal(b"value", std::slice::from_ref(&me)).unwrap();
+            write(&format!("inventory/secrets/{name}.age"), &sealed);
+        }
+        let text = "project = \"shop\"\nhosts.web1.address = \"192.0.2.1\"\nsecrets.identities = [\"key\"]\n\
+            [apps.api]\non = \"*\"\n\
+            secrets = [{ name = \"api.conf\", as = \"file\", template = \"api.conf\" }]\n\
+            site.server_name = [\"api.example.com\"]\nsite.proxy = \"http://127.0.0.1:8080\"\n\
+            site.basic_auth = \"htpasswd\"\nservice.exec = \"/usr/bin/api\"\n";
+        write("inventory/prod.toml", text.as_bytes());
+        let words = Words {
+            environment: Some("prod".into()),
+            limit: Vec::new(),
+            password_from: None,
+        };
+        let environment = Environment::read(&words, Pace { parallel: None }, root).unwrap();
+        let (report, _, _) = Report::for_test(Form::Text, Motion::Silent);
+        let found = secrets(&environment, &report);
+        let fine = Finding::fine("2 secrets can be opened here".to_owned());
+        assert_eq!(found, [fine]);
+    }
 
     #[test]
     fn the_program_of_a_build_is_its_first_word_unless_a_shell_would_say_otherwise() {

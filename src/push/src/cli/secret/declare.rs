@@ -11,9 +11,18 @@ use super::place::Secrets;
 use crate::inventory::{FOLDER, Readers};
 use crate::report::Complaint;
 
+/// Another text for the environment's own inventory, and the one that it was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// What stood there.
+    pub from: String,
+    /// What shall stand there.
+    pub to: String,
+}
+
 /// The text of the environment's own inventory when it shall declare `after`, where it declares
 /// `before` now.
-pub fn text(secrets: &Secrets, before: &Readers, after: &Readers) -> Result<String, Stop> {
+pub fn draft(secrets: &Secrets, before: &Readers, after: &Readers) -> Result<Draft, Stop> {
     let file = format!("{FOLDER}/{}.toml", secrets.environment);
     let unreadable = |why: String| {
         Stop::usage(
@@ -21,9 +30,10 @@ pub fn text(secrets: &Secrets, before: &Readers, after: &Readers) -> Result<Stri
                 .help("change its [secrets] yourself, then `push secret rekey ENVIRONMENT`"),
         )
     };
-    let old = fs::read_to_string(secrets.root().join(&file))
+    let from = fs::read_to_string(secrets.root().join(&file))
         .map_err(|error| unreadable(error.to_string()))?;
-    changed(&old, before, after).map_err(unreadable)
+    let to = changed(&from, before, after).map_err(unreadable)?;
+    Ok(Draft { from, to })
 }
 
 fn changed(old: &str, before: &Readers, after: &Readers) -> Result<String, String> {
@@ -100,8 +110,11 @@ fn table<'a>(document: &'a mut DocumentMut, key: &str) -> Result<&'a mut dyn Tab
         .ok_or_else(wrong)
 }
 
-/// Sets one list. A list that is there keeps its shape and its comments.
+/// Sets one list. A list that is there keeps its shape and its comments, and a text the comments around it.
 fn set(table: &mut dyn TableLike, name: &str, list: &BTreeSet<String>) {
+    if list.len() > 1 {
+        widen(table, name, list);
+    }
     if let Some(array) = table.get_mut(name).and_then(Item::as_array_mut) {
         array.retain(|item| item.as_str().is_some_and(|text| same(list, text)));
         let there: BTreeSet<String> = array.iter().filter_map(Value::as_str).map(key_of).collect();
@@ -128,7 +141,27 @@ fn set(table: &mut dyn TableLike, name: &str, list: &BTreeSet<String>) {
         }
         texts => Value::from(texts.iter().map(|text| text.as_str()).collect::<Array>()),
     };
-    table.insert(name, Item::Value(value));
+    match table.get_mut(name) {
+        Some(Item::Value(old)) => replace(old, value),
+        _ => drop(table.insert(name, Item::Value(value))),
+    }
+}
+
+/// Makes a text that stays the first of a list, as it is written.
+fn widen(table: &mut dyn TableLike, name: &str, list: &BTreeSet<String>) {
+    if let Some(Item::Value(old)) = table.get_mut(name)
+        && let Some(text) = old.as_str().filter(|text| same(list, text))
+    {
+        let alone = Value::from(Array::from_iter([text]));
+        replace(old, alone);
+    }
+}
+
+/// Replaces a value and keeps what is written around it.
+fn replace(old: &mut Value, new: Value) {
+    let decor = old.decor().clone();
+    *old = new;
+    *old.decor_mut() = decor;
 }
 
 /// Whether a list holds a text, which may be a key with a comment behind it.
@@ -144,8 +177,13 @@ fn key_of(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use age::secrecy::ExposeSecret as _;
+
     use super::*;
+    use crate::cli::secret::place::Purpose;
+    use crate::cli::secret::rekey;
     use crate::inventory::Who;
+    use crate::report::{Form, Report, screen::Motion};
 
     const ANN: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
     const BOB: &str =
@@ -185,6 +223,33 @@ mod tests {
     }
 
     #[test]
+    fn comments_around_a_text_stay_when_it_becomes_a_list_or_another_text() {
+        let old = format!(
+            "[secrets.people]\n# The one who is on call.\nann = \"{BOB} ann@laptop\" # laptop\n\n\
+             [secrets.readers]\n# For now.\n\"*\" = \"ann\" # all\n"
+        );
+        let before = readers(&[("ann", BOB)], &["ann"]);
+        let mut after = readers(&[("ann", BOB)], &["ann", "hosts"]);
+        let keys = [BOB, ANN].map(|key| key.parse().unwrap());
+        after.people.insert("ann".parse().unwrap(), keys.into());
+        let new = changed(&old, &before, &after).unwrap();
+        let wanted = old
+            .replace(
+                &format!("\"{BOB} ann@laptop\""),
+                &format!("[\"{BOB} ann@laptop\", \"{ANN}\"]"),
+            )
+            .replace("\"*\" = \"ann\"", "\"*\" = [\"ann\", \"hosts\"]");
+        assert_eq!(new, wanted, "{new}");
+
+        let other = readers(&[("ann", ANN)], &["hosts"]);
+        let new = changed(&old, &before, &other).unwrap();
+        let wanted = old
+            .replace(&format!("{BOB} ann@laptop"), ANN)
+            .replace("\"*\" = \"ann\"", "\"*\" = [\"hosts\"]");
+        assert_eq!(new, wanted, "{new}");
+    }
+
+    #[test]
     fn an_inventory_that_declares_nobody_gets_the_tables() {
         let new = changed(
             "project = \"shop\"\n",
@@ -198,5 +263,47 @@ mod tests {
                 "project = \"shop\"\n\n[secrets.people]\nann = \"{ANN}\"\n\n[secrets.readers]\n\"*\" = [\"ann\", \"hosts\"]\n"
             )
         );
+    }
+
+    #[test]
+    fn what_somebody_saved_while_a_passphrase_was_typed_stays_and_nothing_is_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let inventory = root.join("inventory/prod.toml");
+        let identity = age::x25519::Identity::generate();
+        let me = identity.to_public().to_string();
+        fs::create_dir_all(root.join("inventory/secrets/prod")).unwrap();
+        fs::write(root.join("key"), identity.to_string().expose_secret()).unwrap();
+        let old = format!(
+            "project = \"shop\"\nhosts.web1.address = \"192.0.2.1\"\n[secrets]\nidentities = [\"key\"]\n\
+             people.me = \"{me}\"\nreaders.\"*\" = \"me\"\n"
+        );
+        fs::write(&inventory, &old).unwrap();
+        let sealed = crate::secret::seal(b"value", &[me.parse().unwrap()]).unwrap();
+        let file = root.join("inventory/secrets/prod/url.age");
+        fs::write(&file, &sealed).unwrap();
+
+        let (report, _, _) = Report::for_test(Form::Text, Motion::Silent);
+        let place = (Some("prod"), root);
+        let mut secrets = Secrets::open(place, Purpose::Change, &report).unwrap();
+        let before = secrets.fleet().readers.clone();
+        let mut after = before.clone();
+        after.every.insert("hosts".parse().unwrap());
+        let draft = draft(&secrets, &before, &after).unwrap();
+        let contents = rekey::opened(&secrets, &["url".parse().unwrap()]).unwrap();
+        let theirs = format!("{old}# saved meanwhile\n");
+        fs::write(&inventory, &theirs).unwrap();
+        let refused = secrets.write(&contents, Some(&draft)).unwrap_err();
+        assert!(
+            format!("{refused:?}").contains("changed by somebody else"),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read_to_string(&inventory).unwrap(), theirs);
+        assert_eq!(fs::read(&file).unwrap(), sealed);
+        assert!(!root.join("inventory/secrets/secrets.lock").exists());
+
+        fs::write(&inventory, &old).unwrap();
+        secrets.write(&contents, Some(&draft)).unwrap();
+        assert_eq!(fs::read_to_string(&inventory).unwrap(), draft.to);
     }
 }

@@ -47,13 +47,17 @@ const USUAL_EDITOR: &str = "vi";
 ///
 /// The value is in a file in memory, for you alone, while the editor runs, and gone afterwards. vim,
 /// nano and emacs are told to keep no swap, backup or history; with another editor, see that it keeps
-/// none outside the file's own folder.
+/// none outside the file's own folder. A secret that other environments see as well is changed with `--shared`
+/// alone.
 #[derive(Debug, clap::Args)]
 pub struct Edit {
     /// The environment
     environment: Option<String>,
     /// The secret
     name: Option<String>,
+    /// Change it for all environments, where they share it
+    #[arg(long)]
+    shared: bool,
 }
 
 /// Edits one.
@@ -64,6 +68,7 @@ pub fn run(arguments: &Edit, folder: &Path, report: &Report) -> Result<ExitCode,
         return Err(place::unnamed(&secrets, "edit"));
     };
     let (name, sealed) = secrets.existing(word)?;
+    secrets.ours((&name, &sealed), arguments.shared.into(), "edit")?;
     let recipients = secrets.somebody(&name, &sealed)?;
     let old = secrets
         .opened(&secrets.keys()?, &sealed)

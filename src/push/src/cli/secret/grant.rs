@@ -152,7 +152,7 @@ pub fn redeclare(
             .map_err(|error| unavailable(&error))
     };
     let old = declared(secrets)?;
-    let text = declare::text(secrets, before, &after)?;
+    let draft = declare::draft(secrets, before, &after)?;
     if let Some(fleet) = secrets.fleet_mut() {
         fleet.readers = after;
     }
@@ -166,6 +166,6 @@ pub fn redeclare(
         .collect();
     let names: Vec<FileName> = names.into_iter().collect();
     let contents = rekey::opened(secrets, &names)?;
-    secrets.write(&contents, Some(text))?;
+    secrets.write(&contents, Some(&draft))?;
     Ok(names)
 }

@@ -59,8 +59,8 @@ pub fn run(arguments: &Init, folder: &Path, report: &Report) -> Result<ExitCode,
     if arguments.hosts {
         after.every.insert(Who::Hosts);
     }
-    let text = declare::text(&secrets, &before, &after)?;
-    secrets.write(&[], Some(text))?;
+    let draft = declare::draft(&secrets, &before, &after)?;
+    secrets.write(&[], Some(&draft))?;
     if let Some(file) = &made {
         report.answer(&words::made_identity(&file.display().to_string()));
     }

@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::super::Stop;
 use super::super::project::Project;
 use super::super::vault::keyring;
+use super::declare::Draft;
 use crate::event::ExitCode;
 use crate::inventory::{self, Colours, FOLDER, Fleet, SECRETS, nearest, secret_files};
 use crate::name::{EnvironmentName, FileName};
@@ -31,18 +32,20 @@ pub enum Purpose {
     Change,
 }
 
-/// Who sees a secret that is made.
+/// For whom a secret is made or changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Its environment.
-    One,
+    /// Nobody said: its environment, and never another one unasked.
+    Unsaid,
+    /// Its environment alone.
+    Own,
     /// Every environment.
     Every,
 }
 
 impl From<bool> for Reach {
     fn from(shared: bool) -> Self {
-        if shared { Self::Every } else { Self::One }
+        if shared { Self::Every } else { Self::Unsaid }
     }
 }
 
@@ -193,7 +196,42 @@ impl Secrets {
         })
     }
 
-    /// Where a secret is, or will be: in the environment's own folder, unless all shall share it.
+    /// The environments besides this one that see a secret.
+    pub fn others(&self, name: &FileName, sealed: &Sealed) -> Vec<EnvironmentName> {
+        let sees = |environment: &EnvironmentName| {
+            secret_files(self.root(), environment).get(name) == Some(&sealed.path)
+        };
+        let all = self.project.environments().into_iter();
+        all.filter(|other| *other != self.environment && sees(other))
+            .collect()
+    }
+
+    /// Refuses to change what other environments see as well, unless that was asked for. `command` changes it.
+    pub fn ours(
+        &self,
+        (name, sealed): (&FileName, &Sealed),
+        reach: Reach,
+        command: &str,
+    ) -> Result<(), Stop> {
+        let others = self.others(name, sealed);
+        if reach != Reach::Unsaid || others.is_empty() {
+            return Ok(());
+        }
+        let others: Vec<&str> = others.iter().map(EnvironmentName::as_str).collect();
+        let (own, others) = (&self.environment, others.join(", "));
+        Err(Stop::usage(
+            Complaint::new(format!(
+                "{} is the secret of {others} as well, so nothing was changed",
+                self.shown(&sealed.path)
+            ))
+            .help(format!(
+                "`push secret {command} {own} {name} --shared` changes it for {own}, {others}; \
+                 `push secret set {own} {name} --own` gives {own} one of its own"
+            )),
+        ))
+    }
+
+    /// Where a secret is, or will be: in the environment's own folder, unless all share it or shall.
     pub fn place_of(&mut self, name: &FileName, reach: Reach) -> Result<Sealed, Stop> {
         let shared = reach == Reach::Every;
         let own = format!("{}/{name}", self.environment);
@@ -208,7 +246,11 @@ impl Secrets {
                     .help(help),
                 ));
             }
-            Some(sealed) => return Ok(sealed.clone()),
+            Some(sealed) if reach == Reach::Own && sealed.key != own => own,
+            Some(sealed) => {
+                self.ours((name, sealed), reach, "set")?;
+                return Ok(sealed.clone());
+            }
             None if shared => {
                 self.load_others()?;
                 name.to_string()
@@ -287,8 +329,9 @@ impl Secrets {
     }
 
     /// Seals contents and writes them with the lock, and with the inventory when its text changes: all
-    /// of it or nothing.
-    pub fn write(&mut self, contents: &[Content], inventory: Option<String>) -> Result<(), Stop> {
+    /// of it or nothing. Somebody else may have saved the inventory while a passphrase was asked for: then
+    /// nothing.
+    pub fn write(&mut self, contents: &[Content], inventory: Option<&Draft>) -> Result<(), Stop> {
         let mut change = Change::new();
         let by = operator(self.root());
         let at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -309,9 +352,9 @@ impl Secrets {
             lock.entries.insert(content.sealed.key.clone(), entry);
             change.write(self.inside(&content.sealed.path), sealed);
         }
-        if let Some(text) = inventory {
-            let file = Path::new(FOLDER).join(format!("{}.toml", self.environment));
-            change.write(file, text.into_bytes());
+        let own = Path::new(FOLDER).join(format!("{}.toml", self.environment));
+        if let Some(draft) = inventory {
+            change.write(own.clone(), draft.to.clone().into_bytes());
         }
         let folder = secrets_folder(self.root());
         lock.entries.retain(|key, _| {
@@ -322,6 +365,9 @@ impl Secrets {
                 self.inside(&secret::lock_file(self.root())),
                 lock.text().into_bytes(),
             );
+        }
+        if let Some(draft) = inventory {
+            still(&own, self.root(), draft)?;
         }
         change
             .carry_out(&mut Disk, self.root())
@@ -347,6 +393,27 @@ impl Secrets {
     fn inside(&self, path: &Path) -> PathBuf {
         path.strip_prefix(self.root()).unwrap_or(path).to_owned()
     }
+}
+
+/// Whether an inventory is still what its new text was made of.
+fn still(file: &Path, root: &Path, draft: &Draft) -> Result<(), Stop> {
+    let unreadable = |error: std::io::Error| {
+        Stop::not_started(
+            Complaint::new(format!("{} cannot be read: {error}", file.display()))
+                .help(format!("look at `ls -l {}`", file.display())),
+        )
+    };
+    let now = std::fs::read(root.join(file)).map_err(unreadable)?;
+    if now == draft.from.as_bytes() {
+        return Ok(());
+    }
+    Err(Stop::not_started(
+        Complaint::new(format!(
+            "{} was changed by somebody else meanwhile, so nothing was written",
+            file.display()
+        ))
+        .help("save what is open, then type the same again"),
+    ))
 }
 
 fn change_has(contents: &[Content], key: &str) -> bool {

@@ -1,5 +1,6 @@
 //! `push secret revoke`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::super::Stop;
@@ -72,8 +73,10 @@ pub fn run(arguments: &Revoke, folder: &Path, report: &Report) -> Result<ExitCod
         report.answer(&words::fault(&kept.to_string(), &kept.help()));
     }
     let is_known_still = !lost.is_empty() && who != Who::Hosts;
+    let others = others(&secrets, &lost);
     if is_known_still {
-        report.answer(&words::still_known(&secrets.environment, word, &lost));
+        let environment = &secrets.environment;
+        report.answer(&words::still_known(environment, word, &lost, &others));
     }
     report.answer(&words::next(&secrets.environment));
     report.json(&serde_json::json!({
@@ -89,18 +92,31 @@ pub fn run(arguments: &Revoke, folder: &Path, report: &Report) -> Result<ExitCod
     } else {
         ExitCode::Secrets
     };
-    if is_known_still && is_to_be_rotated(report) {
+    if is_known_still && is_to_be_rotated(&others, report) {
         let rotated = rotate::run(&Rotate::of(&environment, names), folder, report)?;
         return Ok(rotated.max(exit));
     }
     Ok(exit)
 }
 
+/// The other environments for which a new value of any of these would be one, too.
+fn others(secrets: &Secrets, names: &[&str]) -> Vec<String> {
+    let files = secrets.files.iter();
+    let named = files.filter(|(name, _)| names.contains(&name.as_str()));
+    let others: BTreeSet<EnvironmentName> = named
+        .flat_map(|(name, sealed)| secrets.others(name, sealed))
+        .collect();
+    others.iter().map(ToString::to_string).collect()
+}
+
 /// Offers to set new values at once. Who cannot be asked has read which command does it.
-fn is_to_be_rotated(report: &Report) -> bool {
-    let question = Question::Yes {
-        prompt: "Set new values now?".into(),
+fn is_to_be_rotated(others: &[String], report: &Report) -> bool {
+    let prompt = if others.is_empty() {
+        "Set new values now?".into()
+    } else {
+        format!("Set new values now, for {} as well?", others.join(", "))
     };
+    let question = Question::Yes { prompt };
     can_ask() && consent::ask(&question, Asking { yes: false }, report).is_ok()
 }
 
@@ -153,7 +169,7 @@ fn single(
 /// A group of this line that a person is in.
 fn group_of<'a>(
     readers: &'a Readers,
-    line: &std::collections::BTreeSet<Who>,
+    line: &BTreeSet<Who>,
     person: &PersonName,
 ) -> Option<&'a PersonName> {
     let mut groups = readers.groups.iter();

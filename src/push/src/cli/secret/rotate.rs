@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 
 use super::super::Stop;
-use super::place::{self, Content, Is, Purpose, Secrets};
+use super::place::{self, Content, Is, Purpose, Sealed, Secrets};
 use super::typed;
 use crate::event::{ExitCode, VERSION};
 use crate::name::{EnvironmentName, FileName};
@@ -14,13 +14,17 @@ use crate::secret::Keyring;
 /// Give secrets that exist new values, all or none
 ///
 /// Asks for one after the other, or takes the value of a single one from stdin. A value that is the old
-/// one is refused, as far as you can open that. Their apps restart with the next push.
+/// one is refused, as far as you can open that. Secrets that other environments see as well are changed with
+/// `--shared` alone. Their apps restart with the next push.
 #[derive(Debug, clap::Args)]
 pub struct Rotate {
     /// The environment
     environment: Option<String>,
     /// The secrets
     names: Vec<String>,
+    /// Change them for all environments, where they share them
+    #[arg(long)]
+    shared: bool,
     /// Make up values of 256 random bits that nobody sees
     #[arg(long, conflicts_with = "trim")]
     generate: bool,
@@ -30,11 +34,12 @@ pub struct Rotate {
 }
 
 impl Rotate {
-    /// For these secrets, with values that are asked for.
+    /// For these secrets, whoever shares them, with values that are asked for.
     pub fn of(environment: &EnvironmentName, names: Vec<String>) -> Self {
         Self {
             environment: Some(environment.to_string()),
             names,
+            shared: true,
             generate: false,
             trim: false,
         }
@@ -56,9 +61,8 @@ pub fn run(arguments: &Rotate, folder: &Path, report: &Report) -> Result<ExitCod
     }
     let keys = secrets.keys().ok();
     let mut contents = Vec::new();
-    for word in &arguments.names {
-        let (name, sealed) = secrets.existing(word)?;
-        secrets.somebody(&name, &sealed)?;
+    // Before anybody types: whether all of them may be changed.
+    for (name, sealed) in named(arguments, &secrets)? {
         let secret = if arguments.generate {
             typed::chance()?
         } else {
@@ -82,6 +86,18 @@ pub fn run(arguments: &Rotate, folder: &Path, report: &Report) -> Result<ExitCod
         "v": VERSION, "type": "secrets_rotated", "secrets": names,
     }));
     Ok(ExitCode::Done)
+}
+
+/// The secrets that were named, each of which may be changed.
+fn named(arguments: &Rotate, secrets: &Secrets) -> Result<Vec<(FileName, Sealed)>, Stop> {
+    let mut all = Vec::new();
+    for word in &arguments.names {
+        let (name, sealed) = secrets.existing(word)?;
+        secrets.ours((&name, &sealed), arguments.shared.into(), "rotate")?;
+        secrets.somebody(&name, &sealed)?;
+        all.push((name, sealed));
+    }
+    Ok(all)
 }
 
 /// Whether a value is another one. Whoever cannot open the old one may rotate it all the same.

@@ -537,6 +537,19 @@ fn nesting_of_any_depth_is_refused_and_never_overflows() {
 }
 
 #[test]
+fn dots_in_comments_and_texts_nest_nothing() {
+    let rule = ".".repeat(100);
+    let text = format!(
+        "# {rule}\n{HEAD}vars = {{ line = \"{rule}\", \"{rule}\" = 1, more = \"\"\"\n{rule}\"\"\" }} # a.b{rule}\n"
+    );
+    let found = errors(&text);
+    assert!(!found.contains("nested more than"), "{found}");
+    // A quote within a word opens no text, so that nothing hides behind it.
+    let found = errors(&format!("x'{} = 1", ".a".repeat(100)));
+    assert!(found.contains("nested more than"), "{found}");
+}
+
+#[test]
 fn several_problems_are_told_at_once_but_not_without_end() {
     let keys: Vec<String> = (0..100).map(|i| format!("unknown{i} = 1")).collect();
     let error = errors(&keys.join("\n"));
