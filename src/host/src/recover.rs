@@ -20,7 +20,7 @@ use crate::lock::{self, LockError};
 use crate::machine::Machine;
 use crate::progress;
 use crate::remains::{self, Since};
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, links};
 use crate::transaction::{self, TransactionError};
 
 /// The unit that runs [`recover`] at boot. Everything that could read what a generation declares
@@ -189,7 +189,10 @@ fn finish<M: Machine>(
     let moved = !store::is_current(machine, layout, kept.generation)?;
     if moved || since == Since::Booted {
         // Whatever becomes of the links, what is in effect needs its secrets and its firewall.
-        let settled = remains::settle(machine, layout, (&gone, &kept));
+        let settled = remains::settle(machine, layout, (&gone, &kept)).and_then(|moved| {
+            links::withdraw(machine, layout, (&gone, &kept))?;
+            Ok(moved)
+        });
         let was = match settled {
             Ok(false) => &kept,
             Ok(true) | Err(_) => &gone,

@@ -14,6 +14,7 @@ use crate::machine::simulated::random::Random;
 use crate::machine::simulated::trouble::{Fault, Trouble};
 use crate::machine::{self, Access, Disk as _};
 use crate::recover::recover;
+use crate::{remains, store};
 
 /// How many calls a transaction makes when nothing goes wrong.
 pub(super) fn calls(scenario: &Scenario) -> u64 {
@@ -97,6 +98,31 @@ fn two_faults_together_leave_the_host_whole_and_the_verdict_true() {
         let _ = is_true_and_settles(&all[at], &both);
     }
     shown(&format!("faults: {pairs} pairs, by seed"));
+}
+
+/// A record of a commit reached the disk, and the call that wrote it failed: its process takes back, and dies
+/// of a disk that fails on. What the journal says then is carried through.
+#[test]
+fn a_commit_that_its_own_process_did_not_believe_is_carried_through() {
+    for scenario in scenarios() {
+        if scenario.from() == 0 || scenario.name == "prune" {
+            continue;
+        }
+        let mut world = scenario.world.clone();
+        assert_eq!(scenario.transact(&mut world).unwrap(), State::Committed);
+        let side = |id| store::manifest(&world, &layout(), id).unwrap();
+        let sides = (
+            side(scenario.request.about.to),
+            side(scenario.request.about.from),
+        );
+        remains::settle(&mut world, &layout(), (&sides.0, &sides.1)).unwrap();
+        let mut booted = world.clone();
+        let recovered = recover(&mut world, &layout());
+        let settled = scenario.settles(&world, &recovered);
+        scenario.agrees(&settled, &[State::Committed]);
+        assert_eq!(world.generation_served(), scenario.to());
+        scenario.boots_wholly(&mut booted, (Survives::Everything, &[State::Committed]));
+    }
 }
 
 /// Room was kept in advance: once begun, a transaction also ends, and says so, on a full disk.
