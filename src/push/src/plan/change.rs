@@ -6,10 +6,10 @@ use std::fmt;
 use push_wire::digest::Digest;
 use push_wire::firewall::{Firewall, Logins, Ping, Rule};
 use push_wire::groundwork::{PackageName, Work};
-use push_wire::manifest::{App, Manifest, Secret, Slice};
+use push_wire::manifest::{App, Manifest, OnChange, Secret, Slice};
 use serde::Serialize;
 
-use crate::name::{AppName, FileName, ReleaseId, TreePath, UserName};
+use crate::name::{AppName, FileName, HostPath, ReleaseId, TreePath, UserName};
 
 /// Both sides of a change. `None` is absence, not ignorance: a plan is only made once the host has
 /// been asked.
@@ -173,6 +173,9 @@ pub enum ForwardOnly {
         /// The folder below `/srv/<app>/shared`.
         folder: TreePath,
     },
+    /// Kernel parameters are set, and stay as they are until a boot where their file is taken back:
+    /// sysctl.d(5) knows no value of before.
+    Parameters(HostPath),
     /// Packages are installed.
     Packages(BTreeSet<PackageName>),
     /// Another piece of groundwork is made.
@@ -185,6 +188,9 @@ impl fmt::Display for ForwardOnly {
             Self::User(user) => write!(f, "user {user} is created unless it exists"),
             Self::Shared { app, folder } => {
                 write!(f, "/srv/{app}/shared/{folder} is created unless it exists")
+            }
+            Self::Parameters(file) => {
+                write!(f, "kernel parameters of {file} stay set until a boot")
             }
             Self::Packages(names) => {
                 let names: Vec<&str> = names.iter().map(PackageName::as_str).collect();
@@ -350,5 +356,11 @@ pub(super) fn forward_only(from: &Manifest, new: &Slice) -> Vec<ForwardOnly> {
             }
         }
     }
+    let files = from.files();
+    let changed = new.files.iter().filter(|(path, file)| {
+        let before = files.get(*path).map(|file| file.digest);
+        file.on_change == OnChange::Sysctl && before != Some(file.digest)
+    });
+    all.extend(changed.map(|(path, _)| ForwardOnly::Parameters(path.clone())));
     all.into_iter().collect()
 }

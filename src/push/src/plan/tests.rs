@@ -507,6 +507,23 @@ fn the_port_that_a_push_comes_in_by_changes_whosever_firewall_it_is_and_the_plan
 }
 
 #[test]
+fn a_kernel_parameter_is_told_to_outlast_the_file_that_set_it() {
+    let declared = "[files.\"/etc/sysctl.d/60-net.conf\"]\ncontent = \"net.ipv4.ip_forward = 1\\n\"\non_change = \"sysctl\"\n";
+    let mut sample = Sample::new(declared);
+    let told = |plan: &HostPlan| -> Vec<String> {
+        plan.forward_only.iter().map(ToString::to_string).collect()
+    };
+    let desired = sample.desired();
+    let plan = HostPlan::new(&sample.hello, &desired, 22);
+    assert_eq!(
+        told(&plan),
+        ["kernel parameters of /etc/sysctl.d/60-net.conf stay set until a boot"]
+    );
+    sample.settle(&desired);
+    assert!(told(&HostPlan::new(&sample.hello, &desired, 22)).is_empty());
+}
+
+#[test]
 fn a_certificate_is_not_taken_back_and_needs_a_host_that_bootstrap_has_prepared() {
     let mut sample = Sample::new(&format!("{CERTIFIED}server_name = \"api.example.com\""));
     sample.hello.facts.nginx = Some("1.22.1".into());
