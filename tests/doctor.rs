@@ -227,7 +227,7 @@ fn what_keeps_a_host_from_being_reached_is_found_with_its_cure() {
     doctor(&lab)
         .exits(4)
         .says("web9 cannot be reached")
-        .says("the key absent cannot be used: there is no such file")
+        .says("absent cannot be used: there is no such file")
         .says("nothing was pushed there yet");
 }
 
