@@ -11,7 +11,8 @@ use super::environment::{Environment, Way};
 use super::rehearsal::Rehearsal;
 use super::{Stop, runtime};
 use crate::event::{ExitCode, VERSION};
-use crate::inventory::{Fleet as Declared, Login};
+use crate::inventory::{Fleet as Declared, Host, Login};
+use crate::name::{HostName, LoginName};
 use crate::rehearse::{
     self as lab, Fleet, Furnishing, HostSpec, Milestone, Place, Prerequisites, ROOT_PASSWORD,
     RehearsalHost, Suite,
@@ -55,13 +56,14 @@ pub fn run(arguments: &Rehearse, folder: &Path, report: &Report) -> Result<ExitC
     runtime::run(async |interrupt| {
         let fleet = boot(place, specs, report).await?;
         let environment = at(environment, &fleet)?;
+        let logins = environment.fleet.hosts.clone();
         let mut rehearsal = Rehearsal::new(environment, report.clone(), interrupt);
         rehearsal.note_boot(&fleet);
         let told = rehearsal.tell().await;
         report.answer(&rehearsal.timings());
         report.json(&rehearsal.timings_json());
         if arguments.keep {
-            keep(fleet, report)?;
+            keep(fleet, &logins, report)?;
         } else {
             tokio::task::block_in_place(|| fleet.take_down()).map_err(|error| stop(&error))?;
         }
@@ -191,18 +193,22 @@ fn unusable(host: &RehearsalHost, error: &dyn std::error::Error) -> Stop {
     )))
 }
 
-fn keep(fleet: Fleet, report: &Report) -> Result<(), Stop> {
+/// Leaves the hosts up, and says how each is come by now: a bootstrap has closed the way in that it came by.
+fn keep(fleet: Fleet, logins: &BTreeMap<HostName, Host>, report: &Report) -> Result<(), Stop> {
     let doors: BTreeMap<String, String> = fleet
         .hosts()
         .iter()
         .map(|host| {
             let identity = host.identity().display();
+            let login = logins
+                .get(host.name())
+                .and_then(|host| host.login.user.as_ref());
             (
                 host.name().to_owned(),
                 format!(
                     "ssh -i {identity} -p {} {}@{}",
                     host.port(),
-                    host.user(),
+                    login.map_or(host.user(), LoginName::as_str),
                     host.address()
                 ),
             )

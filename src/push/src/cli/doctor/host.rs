@@ -123,9 +123,9 @@ impl Asked<'_> {
         let at = At {
             environment: self.environment.fleet.environment.as_str(),
             host: host.as_str(),
-            root: match self.environment.fleet.bootstrap {
-                Some(_) => Root::Elsewhere,
-                None => Root::Login,
+            root: match &self.environment.fleet.bootstrap {
+                Some(bootstrap) if bootstrap.on.contains(host) => Root::Elsewhere,
+                Some(_) | None => Root::Login,
             },
         };
         let mut findings = vec![Finding::fine(
