@@ -500,16 +500,29 @@ async fn a_jump_host_that_asks_is_named_as_one() {
         jumps: vec![hop],
         ..target
     };
+    let operator = Operator::answering(&["certainly not"]);
+    let dialer = SshDialer::new(operator.clone());
     for route in [Route::Shared, Route::Fresh] {
-        let operator = Operator::answering(&["certainly not"]);
-        let refused = SshDialer::new(operator.clone()).dial(&behind, route).await;
+        let refused = dialer.dial(&behind, route).await;
         assert!(matches!(error(refused), Error::Jump { .. }));
-        let asked = operator.asked.lock().unwrap();
+        let asked = std::mem::take(&mut *operator.asked.lock().unwrap());
         assert!(
-            matches!(&asked[0], Question::Password { host, asker: Asker::JumpHost, .. } if host == "bastion"),
-            "{asked:?}"
+            matches!(asked.first(), Some(Question::Password { host, asker: Asker::JumpHost, .. }) if host == "bastion"),
+            "{route:?} {asked:?}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_in_without_a_question_is_asked_none_on_the_way_in_again() {
+    let Some(lab) = Lab::new() else { return };
+    let (_sshd, target) = server(&lab, vec![], "PasswordAuthentication yes\n");
+    let operator = Operator::answering(&["certainly not"]);
+    let refused = SshDialer::new(operator.clone())
+        .dial(&target, Route::Fresh)
+        .await;
+    assert!(matches!(error(refused), Error::AuthRefused { .. }));
+    assert!(operator.asked.lock().unwrap().is_empty());
 }
 
 /// Stands before a real agent, and lists a key more, of a type that nobody knows.
