@@ -6,10 +6,10 @@ use std::io;
 use std::time::Duration;
 
 use push_wire::effect::{Effect, effects};
-use push_wire::journal::UnitState;
 use push_wire::manifest::{Manifest, Runs, Unit};
 use push_wire::name::{AppName, FileName, UnitName, UserName};
 
+use crate::before;
 use crate::bundle;
 use crate::layout::Layout;
 use crate::machine::{self, Access, Clock, Disk, Machine, Tool, ToolError, World};
@@ -20,6 +20,9 @@ const NGINX_WAIT: Duration = Duration::from_secs(5);
 
 /// The pause between two looks at what nginx serves.
 const NGINX_LOOK: Duration = Duration::from_millis(50);
+
+/// The unit of nginx on Debian and Ubuntu.
+const NGINX: &str = "nginx.service";
 
 /// The mode of an opened secret.
 const SECRET_MODE: u32 = 0o400;
@@ -171,13 +174,9 @@ fn restart<M: World>(machine: &mut M, unit: &UnitName) -> Result<(), EffectError
 }
 
 /// A unit that push does not declare, and that died of what it was told, is started again.
-pub fn revive<M: World>(
-    machine: &mut M,
-    unit: &UnitName,
-    is_dead: fn(&UnitState) -> bool,
-) -> Result<(), EffectError> {
+pub fn revive<M: World>(machine: &mut M, unit: &UnitName) -> Result<(), EffectError> {
     let states = machine.units(&[unit.clone()].into())?;
-    if states.iter().any(is_dead) {
+    if states.iter().any(before::has_died) {
         restart(machine, unit)?;
     }
     Ok(())
@@ -206,11 +205,11 @@ fn load_firewall<M: World>(
     run(machine, &Tool::LoadFirewall(file))
 }
 
-/// An order that nginx took proves nothing: only what a new connection is served does. An nginx that serves
-/// nothing of push's, and is to serve nothing of it, is let be: it may not run at all, and not be able to.
+/// An order that nginx took proves nothing: only what a new connection is served does. One that does not run,
+/// and is to serve nothing of push's, is let be: it may not be able to.
 fn reload_nginx<M: World + Clock>(machine: &mut M, to: &Manifest) -> Result<(), EffectError> {
     let wanted = (!to.sites().is_empty()).then_some(to.generation.0);
-    if wanted.is_none() && matches!(machine.nginx_serves(), Ok(None)) {
+    if wanted.is_none() && matches!(machine.nginx_serves(), Ok(None)) && is_nginx_down(machine)? {
         return Ok(());
     }
     run(machine, &Tool::ReloadNginx)?;
@@ -228,6 +227,14 @@ fn reload_nginx<M: World + Clock>(machine: &mut M, to: &Manifest) -> Result<(), 
         }
         machine.sleep(NGINX_LOOK);
     }
+}
+
+fn is_nginx_down<M: World>(machine: &M) -> Result<bool, EffectError> {
+    let Ok(nginx) = NGINX.parse() else {
+        return Ok(false);
+    };
+    let states = machine.units(&[nginx].into())?;
+    Ok(states.iter().any(before::is_down))
 }
 
 /// Opens every secret of a generation for its owner alone, each whole or not at all, and removes the

@@ -141,6 +141,7 @@ pub fn transact<M: Machine>(
         has_switched: false,
         started_ms: 0,
         before: None,
+        is_last_round: false,
     };
     run.started_ms = run.machine.boottime_ms();
     run.tell(&Progress::State(State::Prepared));
@@ -206,6 +207,7 @@ pub fn resume<M: Machine>(
         has_switched,
         started_ms,
         before: None,
+        is_last_round: false,
     };
     let state = match &last.state {
         State::Prepared | State::Switching | State::Probation(_) => {
@@ -264,6 +266,8 @@ struct Run<'a, M> {
     started_ms: u64,
     /// How the units stood before; `None` where a transaction is taken up, and nobody knows any more.
     before: Option<Before>,
+    /// Whether taking back is not tried again after this.
+    is_last_round: bool,
 }
 
 impl<M: Machine> Run<'_, M> {
@@ -370,7 +374,7 @@ impl<M: Machine> Run<'_, M> {
 
     fn switch(&mut self) -> Event {
         let ahead = effects(&self.from, &self.to);
-        self.before = Some(before::look(self.machine, &ahead, &self.way_back()));
+        self.before = before::look(self.machine, &ahead, &self.way_back());
         self.has_switched = true;
         let switched = switch::carry_out(self.machine, self.layout)
             .map_err(StoreError::from)
@@ -426,6 +430,7 @@ impl<M: Machine> Run<'_, M> {
         let (mut open, mut pause) = (self.way_back(), RETRY_FIRST);
         let mut why = String::new();
         for round in 0..rounds {
+            self.is_last_round = round + 1 == rounds;
             if round > 0 {
                 if self.is_going_down() {
                     break;
@@ -520,9 +525,7 @@ impl<M: Machine> Run<'_, M> {
         let was_down = effect.starts().map(|unit| before.down.contains(unit));
         let ran = effect.foreign().map(|unit| before.beside.contains(unit));
         match (was_down, ran, effect.foreign()) {
-            (_, Some(true), Some(unit)) => {
-                done.and_then(|()| revive(self.machine, unit, before::is_down))
-            }
+            (_, Some(true), Some(unit)) => done.and_then(|()| revive(self.machine, unit)),
             (Some(true), _, _) | (_, Some(false), _) => {
                 self.excuse(done);
                 Ok(())
@@ -538,7 +541,10 @@ impl<M: Machine> Run<'_, M> {
         done: Result<(), EffectError>,
         unit: &UnitName,
     ) -> Result<(), EffectError> {
-        let tried = done.and_then(|()| revive(self.machine, unit, before::has_failed));
+        let tried = done.and_then(|()| revive(self.machine, unit));
+        if !self.is_last_round {
+            return tried;
+        }
         let states = self.machine.units(&[unit.clone()].into());
         if tried.is_err() && states.is_ok_and(|states| states.iter().any(before::is_down)) {
             self.excuse(tried);

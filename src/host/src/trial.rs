@@ -279,7 +279,7 @@ impl<'a> Trial<'a> {
 
     /// What ran before and was only told something must run on.
     fn judge_beside(&self, state: &UnitState) -> Result<(), Cause> {
-        if !self.setting.beside.contains(state.unit.as_str()) || !before::is_down(state) {
+        if !self.setting.beside.contains(state.unit.as_str()) || !before::has_died(state) {
             return Ok(());
         }
         let run = effects(self.setting.from, self.setting.to).into_iter();

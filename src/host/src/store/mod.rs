@@ -126,11 +126,13 @@ impl StoreError {
             }
             Self::Later { .. } => "use the push that wrote it, or a later one",
             Self::Current { .. } => {
-                "see `ls -l /etc/push`; set the link to a generation of /etc/push/generations by hand"
+                "see `ls -l /etc/push`; as root, set the link to the generation that was in effect: \
+                 `ln -sfn generations/NUMBER /etc/push/current`"
             }
             Self::Moved { .. } => {
                 "as root on the host, point it to the generation that the journal names: \
-                 `ln -sfn generations/NUMBER /etc/push/current`; then push again"
+                 `ln -sfn generations/NUMBER /etc/push/current`; where that is gone, move \
+                 /var/lib/push/journal away, and the link decides; then push again"
             }
             Self::Occupied(_) => "move them away, or declare them with the content that they have",
             Self::Disk(_) => "look at the disk of the host: `df -h /etc`, `df -i /etc`, `dmesg`",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use push_wire::log::{Asked, Excerpt, Source};
+use push_wire::log::{Asked, Excerpt, LINES_MAX, Source};
 use push_wire::manifest::Manifest;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
@@ -57,7 +57,11 @@ impl Wanted {
     fn asked(&self, manifest: &Manifest, after: Option<String>) -> Asked {
         Asked {
             of: self.source(manifest),
-            lines: self.lines,
+            lines: if after.is_some() {
+                LINES_MAX
+            } else {
+                self.lines
+            },
             after,
         }
     }
@@ -129,12 +133,32 @@ async fn listen(
             }
         };
         after = excerpt.end.clone().or(after);
+        let is_full = excerpt.lines.len() >= LINES_MAX as usize;
         let is_new = !excerpt.lines.is_empty() || excerpt.is_cut;
         let told = (contact.host.clone(), Heard::Lines(excerpt));
         if heard.is_closed() || (is_new && heard.send(told).await.is_err()) {
             contact.end().await;
             return Ok(());
         }
-        tokio::time::sleep(LOOK).await;
+        if !is_full {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_is_not_held_to_the_lines_that_were_wanted_first() {
+        let wanted = Wanted {
+            of: Whose::Push,
+            lines: 1,
+        };
+        let manifest = Manifest::empty();
+        assert_eq!(wanted.asked(&manifest, None).lines, 1);
+        let after = Some("s=1".to_owned());
+        assert_eq!(wanted.asked(&manifest, after).lines, LINES_MAX);
     }
 }

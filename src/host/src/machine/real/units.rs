@@ -25,7 +25,7 @@ const JOB_MOST: Duration = Duration::from_secs(25 * 3600);
 
 /// What a unit gets that systemd would wait for without end, as it does for any one-shot that says nothing:
 /// whoever wants longer says so in the unit.
-const JOB_ENDLESS: Duration = Duration::from_secs(3600);
+const JOB_ENDLESS: Duration = Duration::from_secs(15 * 60);
 
 /// What a job has over its unit's own limits, so that systemd is the one who ends it.
 const JOB_MARGIN: Duration = Duration::from_secs(60);
@@ -291,7 +291,7 @@ mod tests {
         let usual = "TimeoutStartUSec=1min\nTimeoutStopUSec=30s\nExecStart={ path=/srv/api/api }";
         assert_eq!(seconds(usual), 300);
         let endless = "TimeoutStartUSec=infinity\nTimeoutStopUSec=1.5s\nExecStart={ path=/job }";
-        assert_eq!(seconds(endless), 3600 + 2 + 60);
+        assert_eq!(seconds(endless), 15 * 60 + 2 + 60);
         let longest = "TimeoutStartUSec=1d\nTimeoutStopUSec=1w 2d\nExecStart={ path=/srv/api/api }";
         assert_eq!(limit(longest), JOB_MOST);
         for nothing in [

@@ -94,12 +94,15 @@ impl Prompt for Questions<'_> {
             .asking
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // A key that the way in again needs is opened once, and all hosts that it fits have it then.
+        let is_of_a_key = matches!(question, Question::Passphrase { .. });
         let may_ask = match self.route {
-            Route::Shared => {
+            Route::Shared if !is_of_a_key => {
                 asking.insert(self.host.to_owned());
                 true
             }
-            Route::Fresh => asking.contains(self.host),
+            Route::Shared => true,
+            Route::Fresh => is_of_a_key || asking.contains(self.host),
         };
         if may_ask {
             self.dialer.prompt.ask(question)
