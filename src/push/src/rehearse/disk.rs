@@ -3,6 +3,7 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -93,6 +94,9 @@ impl Filesystem {
     }
 }
 
+/// What is kept on a disk for mounting it, out of its host's sight, in bytes: a block of any file system here.
+const SPARE_BYTES: usize = 4096;
+
 impl Disk {
     /// Makes the disk, blank.
     pub(super) fn make(self, folder: &HostFolder) -> Result<(), Error> {
@@ -139,8 +143,19 @@ impl Disk {
         }
         let root = folder.root();
         let options = overlay_options(image, &upper, &work).doing("mounting", &root)?;
+        // A host may have filled its disk, and the overlay makes a folder of its own on it.
+        let spare = disk.join("spare");
+        if spare.exists() {
+            fs::remove_file(&spare).doing("removing", &spare)?;
+        }
         rustix::mount::mount("overlay", &root, "overlay", MountFlags::empty(), &*options)
-            .doing("mounting an overlay at", &root)
+            .doing("mounting an overlay at", &root)?;
+        match fs::write(&spare, [0; SPARE_BYTES]) {
+            Err(error) if error.kind() != io::ErrorKind::StorageFull => {
+                Err(error).doing("writing", &spare)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Unmounts it; what is not mounted is unmounted already.
