@@ -527,7 +527,7 @@ impl<M: Machine> Run<'_, M> {
         match (was_down, ran, effect.foreign()) {
             (_, Some(true), Some(unit)) => done.and_then(|()| revive(self.machine, unit)),
             (Some(true), _, _) | (_, Some(false), _) => {
-                self.excuse(done);
+                self.excuse(done, "it did not run before the switch, either");
                 Ok(())
             }
             (Some(false) | None, _, _) => done,
@@ -547,16 +547,15 @@ impl<M: Machine> Run<'_, M> {
         }
         let states = self.machine.units(&[unit.clone()].into());
         if tried.is_err() && states.is_ok_and(|states| states.iter().any(before::is_down)) {
-            self.excuse(tried);
+            self.excuse(tried, "nobody knows whether it ran before the switch");
             return Ok(());
         }
         tried
     }
 
-    fn excuse(&mut self, done: Result<(), EffectError>) {
+    fn excuse(&mut self, done: Result<(), EffectError>, why: &str) {
         if let Err(error) = done {
-            let why = format!("it did not run before the switch, either: {error}");
-            self.machine.warn(&why);
+            self.machine.warn(&format!("{why}: {error}"));
         }
     }
 

@@ -95,19 +95,10 @@ impl Effect {
 
     /// Whether it decides who comes in: a firewall, or sshd.
     pub fn opens_the_way_in(&self) -> bool {
-        match self {
-            Self::LoadFirewall | Self::RemoveFirewall => true,
-            Self::ReloadForeign(unit) => SSHD.contains(&unit.as_str()) || self.loads_own_firewall(),
-            Self::RestartForeign(_) => self.restarts_sshd() || self.loads_own_firewall(),
-            Self::Stop(_)
-            | Self::OpenSecrets
-            | Self::DaemonReload
-            | Self::Sysctl
-            | Self::RestartSocket(_)
-            | Self::Restart(_)
-            | Self::Reload(_)
-            | Self::ReloadNginx => false,
-        }
+        let is_sshd = |unit: &UnitName| SSHD.contains(&unit.as_str());
+        matches!(self, Self::LoadFirewall | Self::RemoveFirewall)
+            || self.loads_own_firewall()
+            || self.foreign().is_some_and(is_sshd)
     }
 
     /// Whether a unit is stopped that starts others: while it is there, they come back.

@@ -358,7 +358,10 @@ fn units(status: &Status, at: &At<'_>) -> Vec<Finding> {
             Finding::bad(
                 ExitCode::NotStarted,
                 format!("{name}: {}", unit::standing(state)),
-                format!("{} --unit {name}`", at.verb("logs").trim_end_matches('`')),
+                format!(
+                    "`push logs {} -l {} --unit {name}`",
+                    at.environment, at.host
+                ),
             )
         })
         .collect();
