@@ -94,7 +94,11 @@ impl Filesystem {
     }
 }
 
-/// What is kept on a disk for mounting it, out of its host's sight, in bytes: a block of any file system here.
+/// How many files are kept on a disk for mounting it, out of its host's sight: an overlay makes a few of its
+/// own while it finds out what the file system can do, some of them at once.
+const SPARE_FILES: u32 = 16;
+
+/// The size of each, in bytes: a block of any file system here.
 const SPARE_BYTES: usize = 4096;
 
 impl Disk {
@@ -143,16 +147,16 @@ impl Disk {
         }
         let root = folder.root();
         let options = overlay_options(image, &upper, &work).doing("mounting", &root)?;
-        // A host may have filled its disk, and the overlay makes a folder of its own on it.
+        // A host may have filled its disk, and the overlay writes to it.
         let spare = disk.join("spare");
         if spare.exists() {
-            fs::remove_file(&spare).doing("removing", &spare)?;
+            fs::remove_dir_all(&spare).doing("removing", &spare)?;
         }
         rustix::mount::mount("overlay", &root, "overlay", MountFlags::empty(), &*options)
             .doing("mounting an overlay at", &root)?;
-        match fs::write(&spare, [0; SPARE_BYTES]) {
+        match keep_spare(&spare) {
             Err(error) if error.kind() != io::ErrorKind::StorageFull => {
-                Err(error).doing("writing", &spare)
+                Err(error).doing("writing to", &spare)
             }
             Ok(()) | Err(_) => Ok(()),
         }
@@ -188,6 +192,15 @@ impl Disk {
                 .map(drop),
         }
     }
+}
+
+/// Takes what the next mount needs before the host can take it.
+fn keep_spare(folder: &Path) -> io::Result<()> {
+    fs::create_dir(folder)?;
+    for number in 0..SPARE_FILES {
+        fs::write(folder.join(number.to_string()), [0; SPARE_BYTES])?;
+    }
+    Ok(())
 }
 
 /// Makes a file with an empty file system in it.
