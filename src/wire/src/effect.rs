@@ -134,21 +134,15 @@ impl fmt::Display for Effect {
 /// held in memory differs.
 pub fn effects(from: &Manifest, to: &Manifest) -> Vec<Effect> {
     let mut all = BTreeSet::new();
-    units(from, to, &mut all);
-    files(from, to, &mut all);
-    secrets(from, to, &mut all);
-    if from.nftables() != to.nftables() {
-        all.insert(if to.firewall().is_some() {
-            Effect::LoadFirewall
-        } else {
-            Effect::RemoveFirewall
-        });
+    // What goes is told by all that there was, and what takes hold by what is relied on.
+    for from in [from, &from.relied_on(to)] {
+        units(from, to, &mut all);
+        files(from, to, &mut all);
+        secrets(from, to, &mut all);
+        texts(from, to, &mut all);
     }
     if to.firewall().is_some() && all.iter().any(Effect::loads_own_firewall) {
         all.insert(Effect::LoadFirewall);
-    }
-    if from.sites() != to.sites() {
-        all.insert(Effect::ReloadNginx);
     }
     // A restart includes what a reload would do.
     let restarted: BTreeSet<UnitName> = all
@@ -165,6 +159,19 @@ pub fn effects(from: &Manifest, to: &Manifest) -> Vec<Effect> {
     rest.splice(push_own..push_own, own);
     rest.sort_by_key(|effect| !effect.stops_a_trigger());
     rest
+}
+
+fn texts(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {
+    if from.nftables() != to.nftables() {
+        all.insert(if to.firewall().is_some() {
+            Effect::LoadFirewall
+        } else {
+            Effect::RemoveFirewall
+        });
+    }
+    if from.sites() != to.sites() {
+        all.insert(Effect::ReloadNginx);
+    }
 }
 
 fn units(from: &Manifest, to: &Manifest, all: &mut BTreeSet<Effect>) {

@@ -113,6 +113,61 @@ fn a_changed_socket_brings_its_service_back_up() {
 }
 
 #[test]
+fn what_is_applied_again_takes_hold_as_at_first_and_so_it_is_taken_back() {
+    let mut again = slice();
+    again.again = 1;
+    assert_eq!(
+        shown(slice(), again.clone()),
+        shown(Slice::default(), slice())
+    );
+    assert_eq!(
+        shown(again.clone(), slice()),
+        shown(Slice::default(), slice())
+    );
+    // What goes with it goes.
+    let mut less = again;
+    less.units.remove("api.service");
+    assert_eq!(
+        shown(slice(), less),
+        [
+            "stop api.service",
+            "reload systemd's units",
+            "restart api.socket",
+            "reload nginx"
+        ]
+    );
+}
+
+#[test]
+fn what_another_project_declares_is_not_applied_again() {
+    let of = |project: &str, again: u32| {
+        let mut slice = Slice::default();
+        let name = format!("{project}.service");
+        let unit = unit("u", Runs::Always, OnRelease::Restart);
+        slice.units.insert(name.parse().unwrap(), unit);
+        slice.firewall = Some(Firewall::default());
+        slice.again = again;
+        let provenance = Provenance::default();
+        (project.parse().unwrap(), Placed { slice, provenance })
+    };
+    let of_both = |again: u32| Manifest {
+        slices: [of("shop", again), of("blog", 3)].into(),
+        ..Manifest::empty()
+    };
+    assert_eq!(
+        effects(&of_both(0), &of_both(1))
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        [
+            "reload systemd's units",
+            "load the firewall",
+            "restart shop.service"
+        ]
+    );
+}
+
+#[test]
 fn a_first_push_starts_everything_and_a_removal_stops_it() {
     assert_eq!(
         shown(Slice::default(), slice()),

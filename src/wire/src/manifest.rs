@@ -86,6 +86,36 @@ pub struct Slice {
     /// What is made before the switch and stays when the rest is taken back.
     #[serde(default, skip_serializing_if = "Groundwork::is_empty")]
     pub groundwork: Groundwork,
+    /// How often it was applied again although nothing of it had changed: a slice with another number than
+    /// before takes hold as a first one does.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub again: u32,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Slice {
+    /// The slice applied as often as the one of `project` that is in effect: what it says differs, or nothing.
+    #[must_use]
+    pub fn applied_as_in(self, current: &Manifest, project: &ProjectName) -> Self {
+        let again = current.slice(project).map_or(0, |slice| slice.again);
+        Self { again, ..self }
+    }
+
+    /// The slice applied once more.
+    #[must_use]
+    pub fn once_more(self) -> Self {
+        Self {
+            again: self.again.wrapping_add(1),
+            ..self
+        }
+    }
 }
 
 /// A text of the generation.
@@ -266,6 +296,26 @@ impl Manifest {
         self.slices.get(project).map(|placed| &placed.slice)
     }
 
+    /// This manifest without the slices that `other` has applied again, or that were applied again since: what
+    /// the host has of them in memory and in place is not relied on.
+    pub fn relied_on(&self, other: &Self) -> Self {
+        let mut relied_on = self.clone();
+        let mut is_firewall_relied_on = true;
+        relied_on.slices.retain(|project, placed| {
+            let others = other.slice(project);
+            let is_so = others.is_none_or(|others| others.again == placed.slice.again);
+            is_firewall_relied_on &= is_so || placed.slice.firewall.is_none();
+            is_so
+        });
+        // It is one, whoever declares something of it.
+        if !is_firewall_relied_on {
+            for placed in relied_on.slices.values_mut() {
+                placed.slice.firewall = None;
+            }
+        }
+        relied_on
+    }
+
     /// Every slice with its project.
     pub fn all(&self) -> impl Iterator<Item = (&ProjectName, &Slice)> {
         self.slices
@@ -442,5 +492,11 @@ mod tests {
         let (_, told) = answering("shop", &[("a.example", "80")]);
         let written = serde_json::to_string(&told).unwrap();
         assert_eq!(serde_json::from_str::<Slice>(&written).unwrap(), told);
+        let again = Slice {
+            again: 2,
+            ..Slice::default()
+        };
+        let written = serde_json::to_string(&again).unwrap();
+        assert_eq!(serde_json::from_str::<Slice>(&written).unwrap(), again);
     }
 }

@@ -60,12 +60,15 @@ fn is_risky(path: &HostPath) -> bool {
 
 /// What of the change from `from` to `to` could lock the operator out.
 pub fn risks(from: &Manifest, to: &Manifest) -> BTreeSet<Risk> {
+    let relied_on = from.relied_on(to);
     let mut all = BTreeSet::new();
-    if from.nftables() != to.nftables() {
+    if relied_on.nftables() != to.nftables() || from.nftables() != to.nftables() {
         all.insert(Risk::Firewall);
     }
+    let (old, relied_on, new) = (from.files(), relied_on.files(), to.files());
+    let changed = &changed_keys(&old, &new) | &changed_keys(&relied_on, &new);
     all.extend(
-        changed_keys(&from.files(), &to.files())
+        changed
             .into_iter()
             .filter(|path| is_risky(path))
             .cloned()
@@ -123,6 +126,12 @@ mod tests {
         assert_eq!(risks(&from, &to).len(), 3, "all but the greeting");
         assert_eq!(risks(&from, &to), risks(&to, &from));
         assert!(risks(&from, &from).is_empty());
+        let mut again = to.clone();
+        for placed in again.slices.values_mut() {
+            placed.slice.again += 1;
+        }
+        assert_eq!(risks(&to, &again), risks(&from, &to));
+        assert_eq!(risks(&again, &to), risks(&from, &to));
         assert_eq!(effects(&to, &from), [Effect::RemoveFirewall]);
     }
 }

@@ -39,6 +39,7 @@ pub fn wanted<M: Disk>(
         .into());
     };
     let slice = was.slice(&asked.project).cloned().unwrap_or_default();
+    let slice = slice.applied_as_in(current, &asked.project);
     let wanted = Wanted {
         project: asked.project,
         base: asked.base,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, Args, Command};
 
+use crate::desired::Applying;
 use crate::inventory::{DURATION_MAX, QuantityError, duration};
 use crate::report::{Form, Verbosity};
 
@@ -108,6 +109,26 @@ fn time(text: &str) -> Result<Duration, QuantityError> {
             .filter(|time| *time <= DURATION_MAX)
             .ok_or(QuantityError::TooLong),
         Err(_) => duration(text),
+    }
+}
+
+/// What of the plan is applied.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Again {
+    /// Apply all of it again, changed or not: units are restarted, the firewall and nginx loaded. Puts right
+    /// what somebody changed on a host by hand
+    #[arg(long)]
+    again: bool,
+}
+
+impl Again {
+    /// What is applied.
+    pub fn applying(self) -> Applying {
+        if self.again {
+            Applying::Everything
+        } else {
+            Applying::Changes
+        }
     }
 }
 

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use push_wire::manifest::HOST_SLICE;
 
-use super::arguments::{Asking, Pace, Target, Waiting};
+use super::arguments::{Again, Asking, Pace, Target, Waiting};
 use super::environment::Environment;
 use super::gate::{self, Shown};
 use super::introduction::{Introduction, Record};
 use super::plan::Pending;
 use super::{Stop, deploy, plan, reach, runtime, shipment};
 use crate::conversation::Presence;
-use crate::desired::{self, MemberInput};
+use crate::desired::{self, Applying, MemberInput};
 use crate::event::{ExitCode, Verb};
 use crate::inventory::{self, Login};
 use crate::name::{HostName, LoginName, ProjectName};
@@ -52,6 +52,8 @@ pub struct Bootstrap {
     /// Only show the plan
     #[arg(short = 'n', long)]
     dry_run: bool,
+    #[command(flatten)]
+    again: Again,
     #[command(flatten)]
     asking: Asking,
     #[command(flatten)]
@@ -102,6 +104,7 @@ pub fn run(arguments: &Bootstrap, folder: &Path, report: &Report) -> Result<Exit
     let environment =
         Environment::read(&arguments.target, arguments.pace, folder)?.waiting(arguments.waiting);
     let mut intent = intent(&environment)?;
+    intent.applying = arguments.again.applying();
     if arguments.take_over {
         intent.others = Others::Replaced;
     }
@@ -254,6 +257,7 @@ pub fn intent(environment: &Environment) -> Result<Intent, Stop> {
     Ok(Intent {
         provenance: release::provenance(name, root, checkout.as_ref(), now),
         others: Others::Left,
+        applying: Applying::Changes,
         fleet: fleet.clone(),
         bootstrap,
         engine,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Stop;
-use super::arguments::{Asking, Manner, Target};
+use super::arguments::{Again, Asking, Manner, Target};
 use super::environment::Environment;
 use super::gate::Shown;
 use super::{plan, reach, runtime, shipment};
@@ -28,18 +28,22 @@ pub struct Deploy {
     #[arg(long, requires = "dry_run")]
     exit_code: bool,
     #[command(flatten)]
+    again: Again,
+    #[command(flatten)]
     manner: Manner,
 }
 
 /// Deploys.
 pub fn run(arguments: &Deploy, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
-    let manner = arguments.manner;
+    let (manner, applying) = (arguments.manner, arguments.again.applying());
     let environment =
         Environment::read(&arguments.target, manner.pace, folder)?.waiting(manner.waiting);
     if arguments.dry_run {
-        return plan::show(&environment, arguments.exit_code.into(), report);
+        let pending = arguments.exit_code.into();
+        return plan::show(&environment, (applying, pending), report);
     }
-    let shipment = shipment::prepare(&environment, report)?;
+    let mut shipment = shipment::prepare(&environment, report)?;
+    shipment.applying = applying;
     runtime::run(async |interrupt| {
         let pushed = push(&environment, shipment, manner.asking, (report, interrupt)).await?;
         Ok(pushed.exit)

@@ -20,7 +20,7 @@ pub struct Diff {
 /// Shows the differences.
 pub fn run(arguments: &Diff, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
     let environment = arguments.look.environment(folder)?;
-    let pushed = plan::find_out(&environment, report)?;
+    let pushed = plan::find_out(&environment, arguments.look.applying(), report)?;
     let fleet = gate::fleet_plan(&environment.fleet.environment, &pushed.plans);
     let diffs = gate::diffs(&pushed.plans);
     report.answer(&crate::report::plan::diff(&fleet, &diffs));

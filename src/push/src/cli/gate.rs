@@ -138,9 +138,12 @@ pub fn fleet_plan(environment: &EnvironmentName, plans: &Plans<DeployPlan>) -> F
     let hosts = plans
         .iter()
         .map(|(host, planned)| (host.clone(), planned.proposal.plan.host.clone()));
+    let drifted = plans.iter().filter(|(_, planned)| !planned.drift.is_none());
+    let drift = drifted.map(|(host, planned)| (host.clone(), planned.drift.clone()));
     FleetPlan {
         environment: environment.clone(),
         hosts: hosts.collect(),
+        drift: drift.collect(),
     }
 }
 
@@ -243,6 +246,7 @@ mod tests {
         let plan = FleetPlan {
             environment: environment.clone(),
             hosts,
+            drift: BTreeMap::new(),
         };
         question(&plan, &environment, protection)
     }

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::arguments::{Asking, Pace, Target};
+use super::arguments::{Again, Asking, Pace, Target};
 use super::environment::Environment;
 use super::gate::{self, Shown};
 use super::{Stop, deploy, reach, runtime, shipment};
 use crate::conversation::Presence;
+use crate::desired::Applying;
 use crate::event::{ExitCode, Outcome, Verb};
 use crate::report::Report;
 use crate::rollout::{self, DeployPlan, Pushed};
@@ -29,6 +30,8 @@ pub struct Look {
     target: Target,
     #[command(flatten)]
     pace: Pace,
+    #[command(flatten)]
+    again: Again,
     /// Exit with 3 when changes are pending
     #[arg(long)]
     exit_code: bool,
@@ -38,6 +41,11 @@ impl Look {
     /// The environment that is looked at. Touches no host.
     pub fn environment(&self, folder: &Path) -> Result<Environment, Stop> {
         Environment::read(&self.target, self.pace, folder)
+    }
+
+    /// What would be applied.
+    pub fn applying(&self) -> Applying {
+        self.again.applying()
     }
 
     /// Whether pending changes are told by the exit code.
@@ -50,7 +58,7 @@ impl Look {
 pub fn run(arguments: &Plan, folder: &Path, report: &Report) -> Result<ExitCode, Stop> {
     show(
         &arguments.look.environment(folder)?,
-        arguments.look.pending(),
+        (arguments.look.applying(), arguments.look.pending()),
         report,
     )
 }
@@ -58,10 +66,10 @@ pub fn run(arguments: &Plan, folder: &Path, report: &Report) -> Result<ExitCode,
 /// Shows the plan, for `push deploy --dry-run` too.
 pub fn show(
     environment: &Environment,
-    pending: Pending,
+    (applying, pending): (Applying, Pending),
     report: &Report,
 ) -> Result<ExitCode, Stop> {
-    let pushed = find_out(environment, report)?;
+    let pushed = find_out(environment, applying, report)?;
     gate::show(
         report,
         &gate::fleet_plan(&environment.fleet.environment, &pushed.plans),
@@ -70,8 +78,13 @@ pub fn show(
 }
 
 /// Asks the hosts, and changes nothing on any.
-pub fn find_out(environment: &Environment, report: &Report) -> Result<Pushed<DeployPlan>, Stop> {
-    let shipment = shipment::prepare(environment, report)?;
+pub fn find_out(
+    environment: &Environment,
+    applying: Applying,
+    report: &Report,
+) -> Result<Pushed<DeployPlan>, Stop> {
+    let mut shipment = shipment::prepare(environment, report)?;
+    shipment.applying = applying;
     runtime::run(async |interrupt| {
         let access = reach::access(environment, Presence::Look, report, interrupt).await?;
         let policy = deploy::policy(environment, Verb::Plan, shipment.provenance.clone());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Stop;
 use super::environment::Environment;
 use super::vault::SealedFiles;
-use crate::desired::{self, DesiredError, Trial};
+use crate::desired::{self, Applying, DesiredError, Trial};
 use crate::event::ExitCode;
 use crate::inventory::{App, Fleet};
 use crate::release::{self, Checkout, Packs, Payload, ReleaseError};
@@ -49,6 +49,7 @@ pub fn prepare(environment: &Environment, report: &Report) -> Result<Deploy, Sto
         vault: Box::new(SealedFiles::of_environment(environment, report)),
         engine,
         packs: Packs::new(payloads.values().map(Arc::as_ref)),
+        applying: Applying::Changes,
         hosts: environment.hosts.clone(),
         payloads,
         release,

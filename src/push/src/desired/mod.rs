@@ -85,7 +85,32 @@ pub struct Desired {
     pub directives: BTreeMap<String, u32>,
 }
 
+/// What of a host's slice is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applying {
+    /// What differs from what was pushed there last.
+    Changes,
+    /// All of it, changed or not: somebody else may have changed what the host has of it.
+    Everything,
+}
+
 impl Desired {
+    /// The slice as the host that said `hello` is to apply it. What it does not have yet is applied as it is.
+    #[must_use]
+    pub fn applied(self, hello: &Hello, applying: Applying) -> Self {
+        let current = &hello.manifest;
+        // A slice of nothing says nothing else either: it is what a host without one has.
+        if current.slice(&self.project).is_none() || self.slice == Slice::default() {
+            return self;
+        }
+        let slice = self.slice.applied_as_in(current, &self.project);
+        let slice = match applying {
+            Applying::Changes => slice,
+            Applying::Everything => slice.once_more(),
+        };
+        Self { slice, ..self }
+    }
+
     /// The request that stages it on the host that said `hello`: only what the host lacks.
     pub fn stage(&self, hello: &Hello, provenance: Provenance, way_in: u16) -> Stage {
         Stage {

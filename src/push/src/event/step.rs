@@ -10,6 +10,7 @@ use push_wire::risk::Risk;
 use serde::Serialize;
 
 use super::Outcome;
+use crate::plan::Drift;
 
 /// Something that happened to one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,6 +60,11 @@ pub enum Step {
     },
     /// What this push would do to the host is known.
     Planned(Summary),
+    /// Nothing would change, and what the host has is not what was pushed.
+    Drifted {
+        /// What is not.
+        drift: Drift,
+    },
     /// Somebody else is at it; this push waits for them.
     Waiting {
         /// Who. Untrusted text.

@@ -7,6 +7,7 @@
 
 mod change;
 mod diff;
+mod drift;
 mod refusal;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use serde::Serialize;
 
 pub use change::{Change, FirewallChange, ForwardOnly, ReleaseNote, Setting};
 pub use diff::{TextDiff, diffs};
+pub use drift::Drift;
 pub use refusal::Refusal;
 
 use crate::desired::Desired;
@@ -39,6 +41,9 @@ pub struct FleetPlan {
     pub environment: EnvironmentName,
     /// Each host that answered.
     pub hosts: BTreeMap<HostName, HostPlan>,
+    /// What is not as it was pushed, on hosts where nothing changes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub drift: BTreeMap<HostName, Drift>,
 }
 
 impl FleetPlan {
@@ -87,6 +92,9 @@ pub struct HostPlan {
     pub ways_in: BTreeSet<u16>,
     /// Those that nobody comes in by any more, which it lets in no longer.
     pub ways_closed: BTreeSet<u16>,
+    /// Whether all of it is applied again, changed or not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
     /// What will be run, in order.
     pub effects: Vec<Effect>,
     /// What could lock the operator out.
@@ -143,6 +151,9 @@ impl HostPlan {
             groundwork: BTreeSet::new(),
             ways_in: ways(&to, from),
             ways_closed: ways(from, &to),
+            again: from
+                .slice(project)
+                .is_some_and(|old| old.again != new.again),
             effects: effect::effects(from, &to),
             risks: risks(from, &to),
             forward_only: change::forward_only(from, new),
@@ -174,6 +185,7 @@ impl HostPlan {
             && self.ways_in.is_empty()
             && self.ways_closed.is_empty()
             && self.groundwork.is_empty()
+            && !self.again
     }
 
     /// Whether the host would refuse it.

@@ -10,6 +10,7 @@
 
 pub mod board;
 pub mod doctor;
+mod drift;
 mod echo;
 pub mod error;
 pub mod failure;

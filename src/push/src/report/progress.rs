@@ -102,6 +102,13 @@ impl Progress {
                 paint(CHANGED, "warning:")
             ));
         }
+        if let Step::Drifted { drift } = step {
+            let at = (seen.environment.as_str(), host.as_str());
+            let what = paint(CHANGED, "not as it was pushed");
+            let lines = super::drift::lines(drift, at);
+            self.report
+                .say(&format!("{}: {what}\n{lines}", paint(TITLE, host)));
+        }
         match self.report.motion() {
             Motion::Live => seen.board.show(host, &step::doing(step)),
             // Then every step is a line already, with its time.

@@ -10,11 +10,14 @@ use push_wire::name::AppName;
 use super::style::{BAD, CHANGED, GOOD, QUIET, TITLE, paint};
 use super::table::Table;
 use super::text::Text;
-use super::{foreign, history, measure, unit, upgrade};
+use super::{drift, foreign, history, measure, unit, upgrade};
+use crate::plan::Drift;
 
 /// What one host answered.
 #[derive(Debug)]
 pub struct Present<'a> {
+    /// The environment that it was asked for in.
+    pub environment: &'a str,
     /// The host.
     pub host: &'a str,
     /// What is in effect.
@@ -48,9 +51,8 @@ pub fn status(present: &Present<'_>) -> String {
         .flatten()
         .for_each(|unit| table.row(unit_cells(unit)));
     text.block(table.render("  "));
-    for line in foreign::last(present.status.drift.iter().map(String::as_str)) {
-        text.line(format_args!("  {} {line}", paint(CHANGED, "drift:")));
-    }
+    let drift = Drift::of(present.manifest, present.status.drift.clone());
+    text.block(drift::lines(&drift, (present.environment, present.host)));
     text.finish()
 }
 
@@ -245,6 +247,7 @@ mod tests {
     fn said(status: &Status, running: Option<&Holder>) -> String {
         let manifest = manifest();
         let text = super::status(&Present {
+            environment: "prod",
             host: "web1",
             manifest: &manifest,
             now_unix_s: 1_795_177_000,
@@ -279,6 +282,7 @@ mod tests {
             ●  api.service  active (running)               for 2 h  30 MiB
             ✗  old.service  failed, exit-code, status 101                   5 restarts
           drift: /etc/nginx/conf.d/push.conf differs\x1b[2J
+            help: `push prod -l web1 --again` applies again what its project declares there
         "#);
     }
 }

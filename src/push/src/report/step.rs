@@ -39,6 +39,7 @@ pub fn doing(step: &Step) -> String {
             foreign::line(&history::plain_verdict(state))
         ),
         Step::Planned(summary) => planned(summary),
+        Step::Drifted { .. } => "not as it was pushed".to_owned(),
         Step::Waiting { holder, whose } => waiting(holder, *whose),
         Step::Working { what } => format!("groundwork: {}", foreign::line(what)),
         Step::Staging { bytes, held } => staging(*bytes, *held),
@@ -179,6 +180,8 @@ pub fn is_news(step: &Step) -> bool {
         | Step::Connected { .. }
         | Step::Greeted { .. }
         | Step::Planned(_)
+        // Told line by line.
+        | Step::Drifted { .. }
         | Step::Offered { .. }
         | Step::UpgradeRuns { .. }
         | Step::Sent { .. }

@@ -13,7 +13,7 @@ use push_wire::message::Request;
 use super::deploy::{DeployPlan, not_declared, proposal, undesired};
 use super::{Change, Intent, Known, Proposal};
 use crate::conversation::PackSource;
-use crate::desired::{MemberInput, groundwork_of, member};
+use crate::desired::{Applying, MemberInput, groundwork_of, member};
 use crate::event::{Obstacle, ObstacleKind};
 use crate::inventory::{self, Fleet};
 use crate::name::HostName;
@@ -34,6 +34,8 @@ pub struct Bootstrap {
     pub engine: Engine,
     /// The files that are carried byte for byte.
     pub verbatim: BTreeMap<PathBuf, Vec<u8>>,
+    /// What of it is applied.
+    pub applying: Applying,
     /// Who does it.
     pub provenance: Provenance,
     /// What is done about a host that another environment bootstrapped otherwise.
@@ -96,6 +98,10 @@ impl Bootstrap {
 impl Intent for Bootstrap {
     type Plan = DeployPlan;
 
+    fn looks_for_drift(&self) -> bool {
+        true
+    }
+
     fn groundwork(&self, host: &HostName) -> Option<Groundwork> {
         // Whatever is wrong with it is told by the plan.
         groundwork_of(&self.input(host).ok()?).ok()
@@ -103,6 +109,7 @@ impl Intent for Bootstrap {
 
     fn plan(&self, known: &Known) -> Result<Proposal<DeployPlan>, Obstacle> {
         let desired = member(&self.input(&known.host)?).map_err(|error| undesired(&error))?;
+        let desired = desired.applied(&known.hello, self.applying);
         let plan = HostPlan::new(&known.hello, &desired, known.way_in);
         let mut proposal = proposal(plan.on_groundwork(&known.lacking), desired);
         if proposal.change == Change::Something && self.others == Others::Left {

@@ -11,7 +11,7 @@ use push_wire::message::Request;
 
 use super::{Change, Intent, Known, Proposal};
 use crate::conversation::PackSource;
-use crate::desired::{Desired, DesiredError, Door, Input, Vault, VaultError, desired};
+use crate::desired::{Applying, Desired, DesiredError, Door, Input, Vault, VaultError, desired};
 use crate::event::{Confirm, Obstacle, ObstacleKind, Summary};
 use crate::inventory::Fleet;
 use crate::name::{AppName, FileName, HostName, ReleaseId};
@@ -37,6 +37,8 @@ pub struct Deploy {
     pub verbatim: BTreeMap<PathBuf, Vec<u8>>,
     /// Opens secrets, and seals them.
     pub vault: Box<dyn Vault + Send>,
+    /// What of it is applied.
+    pub applying: Applying,
     /// Who pushes.
     pub provenance: Provenance,
 }
@@ -95,6 +97,10 @@ impl Deploy {
 impl Intent for Deploy {
     type Plan = DeployPlan;
 
+    fn looks_for_drift(&self) -> bool {
+        true
+    }
+
     /// A host that push-host comes to holds no secret yet, so every secret that does not travel as it is
     /// is opened once.
     fn ready(&self) -> Result<(), Obstacle> {
@@ -135,6 +141,7 @@ impl Intent for Deploy {
             hello: &known.hello,
         };
         let desired = desired(&input).map_err(|error| undesired(&error))?;
+        let desired = desired.applied(&known.hello, self.applying);
         let plan = HostPlan::new(&known.hello, &desired, known.way_in);
         Ok(proposal(plan.on_groundwork(&known.lacking), desired))
     }
@@ -334,6 +341,7 @@ mod tests {
                 release: "r1".parse().unwrap(),
                 verbatim: BTreeMap::new(),
                 vault: Box::new(OfOneHost),
+                applying: Applying::Changes,
                 provenance: Provenance::default(),
             };
             shipment.ready()

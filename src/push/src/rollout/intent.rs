@@ -13,6 +13,7 @@ use push_wire::name::{GenerationId, ProjectName};
 use crate::conversation::PackSource;
 use crate::event::{Confirm, Obstacle, Summary};
 use crate::name::HostName;
+use crate::plan::Drift;
 use crate::transport::Pending;
 
 /// What a push wants of hosts. Its methods may block and are called off the async threads; each
@@ -41,6 +42,11 @@ pub trait Intent: Send + Sync + 'static {
     /// the past is known.
     fn earlier(&self, _known: &Known) -> Option<(ProjectName, GenerationId)> {
         None
+    }
+
+    /// Whether a host on which nothing changes is asked what is not as it was pushed.
+    fn looks_for_drift(&self) -> bool {
+        false
     }
 
     /// Holds what is wanted against what a host says.
@@ -110,6 +116,8 @@ pub struct Planned<P> {
     pub proposal: Proposal<P>,
     /// The texts that were wanted and are there. Untrusted.
     pub texts: BTreeMap<Digest, Bytes>,
+    /// What is not as it was pushed, where nothing changes and [`Intent::looks_for_drift`].
+    pub drift: Drift,
 }
 
 /// The plan of a push, host by host.

@@ -8,6 +8,7 @@ use super::staging::off_the_async_threads;
 use super::{Change, Intent, Known, Planned};
 use crate::event::{Obstacle, ObstacleKind, Outcome};
 use crate::name::HostName;
+use crate::plan::Drift;
 
 /// Holds what is wanted against what a host says. A host that is about to go down is refused.
 pub async fn plan<I: Intent>(
@@ -28,6 +29,7 @@ pub async fn plan<I: Intent>(
         let earlier = contact.conversation.earlier(project, generation).await;
         known.earlier = earlier.map_err(|error| before_switch(&contact.access, &error))?;
     }
+    let asks_for_drift = intent.looks_for_drift();
     let known = Arc::new(known);
     let seen = Arc::clone(&known);
     let planned = off_the_async_threads(move || intent.plan(&seen)).await;
@@ -44,10 +46,18 @@ pub async fn plan<I: Intent>(
         let texts = contact.conversation.texts(wanted).await;
         texts.map_err(|error| before_switch(&contact.access, &error))?
     };
+    let drift = if proposal.change == Change::Nothing && asks_for_drift {
+        let status = contact.conversation.status().await;
+        let status = status.map_err(|error| before_switch(&contact.access, &error))?;
+        Drift::of(&known.hello.manifest, status.drift)
+    } else {
+        Drift::default()
+    };
     Ok(Planned {
         known,
         proposal,
         texts,
+        drift,
     })
 }
 

@@ -194,12 +194,23 @@ impl<I: Intent> Push<I> {
             unchanged: unchanged.keys().cloned().collect(),
         });
         for (host, contact) in &unchanged {
+            self.tell_drift(host);
             let generation = contact.conversation.hello().manifest.generation;
             self.tally
                 .finish(host.clone(), Outcome::Unchanged { generation });
         }
         end_all(unchanged, self.access.parallel).await;
         changing
+    }
+
+    /// A plan shows it with all the rest.
+    fn tell_drift(&self, host: &HostName) {
+        let drift = self.plans.get(host).map(|planned| &planned.drift);
+        let is_plan = self.policy.verb == Verb::Plan;
+        if let Some(drift) = drift.filter(|drift| !drift.is_none() && !is_plan) {
+            let drift = drift.clone();
+            self.access.tell(host, Step::Drifted { drift });
+        }
     }
 
     fn changes(&self, host: &HostName) -> bool {

@@ -146,7 +146,9 @@ impl Intent for Rollback {
             Some(to) => Way::Back(to),
         };
         let changes = known.earlier.as_ref().map(|slice| {
-            let to = (&self.project, slice.as_ref());
+            let slice = slice.as_ref().clone();
+            let slice = slice.applied_as_in(&known.hello.manifest, &self.project);
+            let to = (&self.project, &slice);
             HostPlan::between(&known.hello, (&known.host, known.way_in), to)
         });
         let (releases_now, releases_then) = self.releases(known);

@@ -3,12 +3,14 @@
 use std::ops::RangeInclusive;
 
 use push_wire::facts::{Facts, SYSTEMD_MIN};
+use push_wire::manifest::Manifest;
 use push_wire::message::{Hello, Status};
 
 use crate::cli::environment::Environment;
 use crate::embedded;
 use crate::event::{ExitCode, Finding, Outcome, exit_code};
 use crate::name::HostName;
+use crate::plan::Drift;
 use crate::report::{foreign, measure, outcome, unit};
 use crate::rollout::{Answers, Present};
 
@@ -21,9 +23,6 @@ const FREE_INODES_MIN: u64 = 10_000;
 
 /// What push-host says of a place where something else is than what is declared.
 const DOES_NOT_LEAD: &str = " does not lead to what is declared";
-
-/// What push-host says of a unit that should run.
-const DOES_NOT_RUN: &str = " does not run";
 
 /// How the hosts were asked.
 pub struct Asked<'a> {
@@ -139,7 +138,7 @@ impl Asked<'_> {
         findings.push(clock(self.skew(&hello.facts), &at));
         findings.extend(boot(&hello.facts, &at));
         findings.push(journal(hello, status, &at));
-        findings.extend(drift(status, &at));
+        findings.extend(drift((&hello.manifest, status), &at));
         findings.extend(units(status, &at));
         findings
     }
@@ -375,49 +374,27 @@ fn units(status: &Status, at: &At<'_>) -> Vec<Finding> {
 }
 
 /// What is not as the generation declares it: files, links, nginx, the firewall, secrets, the recovery.
-fn drift(status: &Status, at: &At<'_>) -> Vec<Finding> {
+fn drift((manifest, status): (&Manifest, &Status), at: &At<'_>) -> Vec<Finding> {
     if status.drift.is_empty() {
         return vec![Finding::fine("everything is as it was pushed")];
     }
-    let lines = status.drift.iter().map(|line| foreign::line(line));
-    // A service starts once its secrets are back, so cures are told in the order to type them in.
-    let (stopped, others): (Vec<String>, Vec<String>) =
-        lines.partition(|line| line.contains(DOES_NOT_RUN));
-    others
-        .into_iter()
-        .chain(stopped)
-        .map(|line| {
-            let cure = cure(&line, at);
-            Finding::bad(ExitCode::NotStarted, line, cure)
-        })
-        .collect()
+    let bad = |line: &String| {
+        let cure = cure((manifest, line), at);
+        Finding::bad(ExitCode::NotStarted, foreign::line(line), cure)
+    };
+    status.drift.iter().map(bad).collect()
 }
 
-/// What puts a difference right that is not one of texts: those a push brings again.
-fn cure(line: &str, at: &At<'_>) -> String {
-    let unit = line.split_once(DOES_NOT_RUN).map(|(unit, _)| unit);
-    if let Some(unit) = unit {
-        return at.as_root(&format!("systemctl restart {unit}"));
-    }
-    let starts = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
-    if starts(&["the firewall is not loaded", "the secret "]) {
+/// What puts a difference right.
+fn cure((manifest, line): (&Manifest, &str), at: &At<'_>) -> String {
+    let drift = Drift::of(manifest, vec![line.to_owned()]);
+    let again = drift.cure(at.environment, at.host);
+    if line.ends_with(DOES_NOT_LEAD) {
         format!(
-            "the next push that changes it puts it right, and so does a boot: {}",
-            at.as_root("systemctl reboot")
+            "move it away on the host, or declare what it holds: until then pushes refuse it; then {again}"
         )
-    } else if starts(&["nginx serves", "nginx does not serve"]) {
-        at.as_root("systemctl reload nginx")
-    } else if starts(&["push-recover.service is not enabled"]) {
-        at.as_root("systemctl enable push-recover.service")
-    } else if line.ends_with(DOES_NOT_LEAD) {
-        "move it away on the host, or declare what it holds: until then pushes refuse it; \
-         the next one that changes something puts it right"
-            .to_owned()
     } else {
-        format!(
-            "{} shows it; the next push that changes something puts it right",
-            at.verb("diff")
-        )
+        again
     }
 }
 
@@ -439,14 +416,13 @@ mod tests {
             root: Root::Elsewhere,
             ..AT
         };
-        let line = format!("api.service{DOES_NOT_RUN}");
         assert_eq!(
-            cure(&line, &elsewhere),
-            "as root on web1, such as at its console: `systemctl restart api.service`"
+            elsewhere.as_root("shutdown -c"),
+            "as root on web1, such as at its console: `shutdown -c`"
         );
         assert_eq!(
-            cure(&line, &AT),
-            "`push ssh prod web1 -- sudo systemctl restart api.service`"
+            AT.as_root("shutdown -c"),
+            "`push ssh prod web1 -- sudo shutdown -c`"
         );
     }
 
@@ -469,14 +445,15 @@ mod tests {
 
     #[test]
     fn a_file_that_was_replaced_is_to_be_moved_away_and_one_that_is_missing_comes_back() {
-        let replaced = cure("/etc/x does not lead to what is declared", &AT);
+        let nothing = Manifest::empty();
+        let replaced = cure((&nothing, "/etc/x does not lead to what is declared"), &AT);
         assert!(
             replaced.starts_with("move it away on the host"),
             "{replaced}"
         );
-        let missing = cure("/etc/x is missing", &AT);
+        let missing = cure((&nothing, "/etc/x is missing"), &AT);
         assert!(
-            missing.starts_with("`push diff prod -l web1` shows it"),
+            missing.starts_with("`push prod -l web1 --again`"),
             "{missing}"
         );
     }

@@ -1,0 +1,99 @@
+//! What somebody changed on a host by hand: a push that changes nothing tells of it, and one that applies all
+//! of it again puts it right.
+
+use push_tests::lab::{Lab, property};
+use push_tests::scene::pushed;
+use push_tests::witness::{self, Fate, generation, tag, whole};
+
+/// By hand: what a text says, and whether it is there for whoever reads it.
+const BY_HAND: &str = r"
+set -e
+sed -i --follow-symlinks s/v000001/v000009/ /etc/systemd/system/api.service
+sed -i s/v000001/v000009/ /etc/push/current/nginx/api.conf
+systemctl daemon-reload
+systemctl reload nginx
+systemctl disable --now --quiet api.service push-recover.service
+nft delete table inet push
+rm /run/push/secrets/api/api-token /etc/variant /srv/api/current /etc/nginx/conf.d/push.conf
+";
+
+/// What a push, a plan and the status say of it.
+const TOLD: &[&str] = &[
+    "api.service does not run: inactive",
+    "systemd/api.service",
+    "nginx/api.conf",
+    "/etc/systemd/system/multi-user.target.wants/api.service is missing",
+    "the firewall is not loaded",
+    "the secret api-token of api is not opened",
+    "/etc/variant is missing",
+    "/srv/api/current is missing",
+    "push-recover.service is not enabled",
+    "nginx does not include push's sites",
+];
+
+fn tells_all(lab: &Lab, command: &[&str]) {
+    let said = lab.push(command).exits(0);
+    let all = format!("{}{}", said.stdout, said.stderr);
+    for line in TOLD {
+        assert!(all.contains(line), "{command:?}: {line:?} is not in {all}");
+    }
+    assert!(all.contains("--again"), "{command:?}: {all}");
+}
+
+#[test]
+fn what_somebody_changed_by_hand_is_told_by_every_push_and_put_right_by_one_that_applies_it_again()
+{
+    let Some(lab) = pushed() else { return };
+    let host = lab.host("web1");
+    host.succeed(&["sh", "-c", BY_HAND]).unwrap();
+    tells_all(&lab, &["plan", "prod"]);
+    tells_all(&lab, &["prod", "--yes"]);
+    assert_eq!(generation(host), 1);
+    lab.push(&["plan", "prod", "--again", "--exit-code"])
+        .exits(3)
+        .says("all of it is applied again")
+        .says("restart api.service");
+    lab.push(&["prod", "--again", "--yes"]).exits(0);
+    assert_eq!((generation(host), whole(host)), (2, tag(1)));
+    for command in [&["prod", "--yes"][..], &["status", "prod"]] {
+        let said = lab.push(command).exits(0);
+        let all = format!("{}{}", said.stdout, said.stderr);
+        assert!(!all.contains("drift:"), "{all}");
+    }
+    host.reboot().unwrap();
+    assert_eq!(whole(host), tag(1));
+}
+
+#[test]
+fn what_is_applied_again_and_does_not_become_healthy_is_taken_back_and_a_later_push_is_a_plain_one()
+{
+    let Some(lab) = pushed() else { return };
+    let host = lab.host("web1");
+    witness::environment(&lab, (2, Fate::Broken), "");
+    lab.push(&["prod", "--again", "--yes"]).exits(5);
+    assert_eq!((generation(host), whole(host)), (1, tag(1)));
+    witness::environment(&lab, (1, Fate::Healthy), "");
+    lab.push(&["prod", "--again", "--yes"]).exits(0);
+    let since = property(host, "api.service", "ExecMainStartTimestampMonotonic");
+    // Neither a push of what is there nor one of another file goes on applying it.
+    lab.push(&["prod", "--yes"]).exits(0).says("nothing to do");
+    witness::environment(
+        &lab,
+        (1, Fate::Healthy),
+        "\n[files.\"/etc/other\"]\ncontent = \"x\"\n",
+    );
+    lab.push(&["prod", "--yes"]).exits(0);
+    lab.push(&["rollback", "prod", "--yes"]).exits(0);
+    assert_eq!(
+        property(host, "api.service", "ExecMainStartTimestampMonotonic"),
+        since
+    );
+    // The way back to before it was applied again restarts nothing either.
+    lab.push(&["rollback", "prod", "--to", "1", "--yes"])
+        .exits(0);
+    assert_eq!(
+        property(host, "api.service", "ExecMainStartTimestampMonotonic"),
+        since
+    );
+    assert_eq!(whole(host), tag(1));
+}
