@@ -48,6 +48,8 @@ const FAULTS: &[&str] = &[
     "health that never comes",
     "push-host killed",
     "push-host killed for want of memory",
+    "something is broken before the push",
+    "changed by hand",
     "disk full",
     "inodes used up",
     "disk read-only",
@@ -124,6 +126,7 @@ const CELLS: &[(&str, &str, &str)] = &[
     ("sshd restarted", "any", "a_connection_cut_at_any_frame_is_made_again_and_the_push_ends_as_it_would_have"),
     ("sshd broken by the push", "staging", "what_nginx_sshd_or_systemd_refuse_changes_nothing_anywhere"),
     ("sshd broken by the push", "on trial", "sshd_told_to_let_nobody_in_lets_the_operator_in_again"),
+    ("sshd broken by the push", "on trial", "an_sshd_that_dies_of_what_it_was_told_runs_again_and_lets_the_operator_in"),
     ("firewall that locks the operator out", "on trial", "a_firewall_of_the_hosts_own_that_lets_no_operator_in_is_taken_back_with_everything_else"),
     ("firewall that locks the operator out", "on trial", "a_risky_switch_that_nobody_confirms_is_taken_back_at_its_deadline"),
     ("firewall that locks the operator out, and a reboot", "on trial", "a_firewall_that_locks_the_operator_out_is_gone_after_a_reboot_before_the_deadline"),
@@ -162,6 +165,12 @@ const CELLS: &[(&str, &str, &str)] = &[
     ("push-host killed for want of memory", "on trial", "a_push_host_that_dies_in_any_phase_is_taken_up_by_the_host"),
     ("push-host killed for want of memory", "taking back", "a_push_host_that_dies_in_any_phase_is_taken_up_by_the_host"),
     ("push-host killed for want of memory", "afterwards", "a_push_host_that_dies_after_the_commit_leaves_a_commit"),
+    // Hands other than push's.
+    ("something is broken before the push", "staging", "a_unit_that_the_host_does_not_know_is_named_and_nothing_is_left"),
+    ("something is broken before the push", "taking back", "a_push_that_finds_the_app_dead_is_taken_back_and_the_next_one_puts_it_right"),
+    ("something is broken before the push", "taking back", "an_nginx_that_could_never_start_does_not_keep_a_first_push_from_being_taken_back"),
+    ("changed by hand", "afterwards", "what_somebody_changed_by_hand_is_told_by_every_push_and_put_right_by_one_that_applies_it_again"),
+    ("changed by hand", "on trial", "what_is_applied_again_and_does_not_become_healthy_is_taken_back_and_a_later_push_is_a_plain_one"),
     // The disk and the clock. The clock of a real host cannot be set: a container shares it with the
     // machine that the tests run on. The simulated one's jumps at every call.
     ("disk full", "staging", "a_full_disk_and_full_inodes_refuse_the_push_before_anything_is_live"),

@@ -101,6 +101,12 @@ fn an_unknown_key_is_asked_about_and_then_pinned_before_anything_is_sent() {
     asked.types("n\r").exits(9).says("web1 was not pinned");
     assert_eq!(inventory(&lab), before);
 
+    // Nor is Ctrl-C anything else than that.
+    let asked = lab.ask(&BOOTSTRAP);
+    asked.shows("Is it the same there?");
+    asked.types("\x03").exits(130).says("web1 was not pinned");
+    assert_eq!(inventory(&lab), before);
+
     // A dry run asks, and writes nothing.
     let asked = lab.ask(&[&BOOTSTRAP[..], &["-l", "web1", "--dry-run"]].concat());
     asked.shows("Is it the same there?");

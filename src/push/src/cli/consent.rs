@@ -1,9 +1,12 @@
 //! Questions to the operator. Whoever cannot be asked has not consented: without a terminal the
 //! answer must have been given on the command line.
 
+use std::io;
+
 use dialoguer::Input;
 
 use super::arguments::Asking;
+use crate::event::ExitCode;
 use crate::report::Report;
 use crate::report::screen::can_ask;
 
@@ -30,12 +33,25 @@ pub enum Refused {
     /// The operator said no.
     #[error("not agreed to, so nothing was changed")]
     Declined,
+    /// The operator stopped there and then.
+    #[error("interrupted at a question, so nothing was changed")]
+    Interrupted,
     /// Nobody can be asked.
     #[error("{prompt} There is no terminal to ask on: read what is shown above, then pass `--yes`")]
     NoTerminal {
         /// What would have been asked.
         prompt: String,
     },
+}
+
+impl Refused {
+    /// What push ends with for it.
+    pub fn exit(&self) -> ExitCode {
+        match self {
+            Self::Declined | Self::NoTerminal { .. } => ExitCode::Refused,
+            Self::Interrupted => ExitCode::Interrupted,
+        }
+    }
 }
 
 /// Returns when the operator agrees. Blocks while they think.
@@ -58,11 +74,13 @@ pub fn ask(question: &Question, asking: Asking, report: &Report) -> Result<(), R
             line(&format!("{prompt}\nType {word} to go on")).map(|typed| typed == *word)
         }
     });
-    // A terminal that fails while it is asked has not said yes.
-    if agreed.unwrap_or(false) {
-        Ok(())
-    } else {
-        Err(Refused::Declined)
+    match agreed {
+        Ok(true) => Ok(()),
+        Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
+            Err(Refused::Interrupted)
+        }
+        // A terminal that fails while it is asked has not said yes.
+        Ok(false) | Err(_) => Err(Refused::Declined),
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use push_wire::name::GenerationId;
 
 use super::arguments::Asking;
-use super::consent::{self, Question};
+use super::consent::{self, Question, Refused};
 use crate::inventory::Protection;
 use crate::name::{EnvironmentName, HostName};
 use crate::plan::{self, FleetPlan, HostPlan, TextDiff};
@@ -123,7 +123,8 @@ impl Shown {
         let asked = tokio::task::spawn_blocking(move || consent::ask(&question, asking, &report));
         match asked.await {
             Ok(Ok(())) => Answer::Go,
-            Ok(Err(refused)) => Answer::No {
+            Ok(Err(Refused::Interrupted)) => Answer::Interrupted,
+            Ok(Err(refused @ (Refused::Declined | Refused::NoTerminal { .. }))) => Answer::No {
                 why: refused.to_string(),
             },
             Err(_) => Answer::No {

@@ -12,6 +12,7 @@ use super::Stop;
 use super::arguments::Asking;
 use super::consent::{self, Question};
 use super::environment::{Environment, stopped};
+use crate::event::ExitCode;
 use crate::event::VERSION;
 use crate::inventory::{Declaration, HostKey as Pin, PinError};
 use crate::name::HostName;
@@ -214,12 +215,15 @@ async fn agreed(host: &HostName, doubt: Doubt, report: &Report) -> Result<(), St
     let asked = tokio::task::spawn_blocking(move || {
         consent::ask(&question, Asking { yes: false }, &report)
     });
-    match asked.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Stop::refused(Complaint::new(format!(
-            "the key of {host} was not pinned"
-        )))),
-    }
+    let exit = match asked.await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(refused)) => refused.exit(),
+        Err(_) => ExitCode::Refused,
+    };
+    Err(Stop {
+        exit,
+        complaint: Complaint::new(format!("the key of {host} was not pinned")),
+    })
 }
 
 fn pin(key: &HostKey) -> Result<Pin, Stop> {

@@ -85,8 +85,10 @@ fn prepare(asking: Asking, report: &Report) -> Result<(), Stop> {
             "A rehearsal needs these packages: {}. Install them with apt-get?",
             names.join(", ")
         );
-        consent::ask(&Question::Yes { prompt }, asking, report)
-            .map_err(|refused| Stop::refused(Complaint::of(&refused)))?;
+        consent::ask(&Question::Yes { prompt }, asking, report).map_err(|refused| Stop {
+            exit: refused.exit(),
+            complaint: Complaint::of(&refused),
+        })?;
         report.say(&format!("installing {}\n", names.join(", ")));
         found.install().map_err(|error| stop(&error))?;
     }

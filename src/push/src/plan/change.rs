@@ -50,6 +50,13 @@ pub struct ReleaseNote {
 pub enum Setting {
     /// The user it runs as.
     User(Change<UserName>),
+    /// Folders that survive releases, and stay whose they are although another user runs the app now.
+    StayOwned {
+        /// The user whose they are.
+        by: UserName,
+        /// The folders.
+        shared: BTreeSet<TreePath>,
+    },
     /// Folders that survive releases.
     Shared {
         /// New ones.
@@ -74,6 +81,14 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(change) => write!(f, "user {}", Arrow(change)),
+            Self::StayOwned { by, shared } => {
+                let shared: Vec<&str> = shared.iter().map(TreePath::as_str).collect();
+                let folders = shared.join(", ");
+                write!(
+                    f,
+                    "shared {folders} stays {by}'s until root hands it over (chown -R)"
+                )
+            }
             Self::Shared { added, removed } => {
                 f.write_str("shared folders")?;
                 signed(f, added, removed)
@@ -263,6 +278,13 @@ fn app_settings(from: &App, to: &App) -> Vec<Setting> {
     let mut all = Vec::new();
     if from.user != to.user {
         all.push(Setting::User(both(&from.user, &to.user)));
+        let kept: BTreeSet<TreePath> = from.shared.intersection(&to.shared).cloned().collect();
+        if !kept.is_empty() {
+            all.push(Setting::StayOwned {
+                by: from.user.clone(),
+                shared: kept,
+            });
+        }
     }
     if from.shared != to.shared {
         all.push(Setting::Shared {

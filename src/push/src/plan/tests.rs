@@ -152,6 +152,24 @@ fn a_variable_changes_the_unit_alone() {
 }
 
 #[test]
+fn shared_folders_that_stay_another_users_are_told() {
+    let of = |user: &str, shared: &str| {
+        let settings = format!("user = \"{user}\"\nshared = [{shared}]");
+        API.replace("shared = [\"data\"]", &settings)
+    };
+    let sample = settled(&of("old", "\"data\", \"log\""));
+    sample.declare(&of("new", "\"data\", \"log\""));
+    let told = short(&plan(&sample));
+    assert!(
+        told.contains("~ api shared data, log stays old's until root hands it over (chown -R)"),
+        "{told}"
+    );
+    sample.declare(&of("new", "\"other\""));
+    let told = short(&plan(&sample));
+    assert!(!told.contains("old's"), "{told}");
+}
+
+#[test]
 fn what_leaves_the_inventory_leaves_the_host() {
     let sample = settled(&format!(
         "{API}\n[firewall]\nallow = [\"http\", \"https\"]\n[files.\"/etc/motd\"]\ncontent = \"hello\"\n"

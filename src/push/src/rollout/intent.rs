@@ -139,4 +139,6 @@ pub enum Answer {
         /// Why.
         why: String,
     },
+    /// Stop: the operator did so when asked.
+    Interrupted,
 }

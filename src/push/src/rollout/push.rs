@@ -232,7 +232,7 @@ impl<I: Intent> Push<I> {
         match interrupt.unless_asked(gate.decide(&self.plans)).await {
             Some(Answer::Go) => None,
             Some(Answer::No { why }) => Some(Stop::Declined { why }),
-            None => Some(Stop::Interrupted),
+            Some(Answer::Interrupted) | None => Some(Stop::Interrupted),
         }
     }
 

@@ -202,7 +202,7 @@ impl Run {
         match interrupt.unless_asked(consent.decide(&self.offers)).await {
             Some(Answer::Go) => None,
             Some(Answer::No { why }) => Some(Stop::Declined { why }),
-            None => Some(Stop::Interrupted),
+            Some(Answer::Interrupted) | None => Some(Stop::Interrupted),
         }
     }
 
