@@ -49,4 +49,4 @@ pub mod tree;
 pub mod upgrade;
 
 /// The version of the conversation. A host that speaks a later one is left alone.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
