@@ -124,7 +124,8 @@ pub fn known(readers: &Readers, name: &PersonName, secrets: &Secrets) -> Result<
     let help = nearest(name.as_str(), &readers.words()).map_or_else(
         || {
             format!(
-                "declare the key with it: `push secret grant {} {name} NAME --key \"ssh-ed25519 AAAA…\"`",
+                "declared are {}; somebody new comes with a key: `push secret grant {} {name} NAME --key \"ssh-ed25519 AAAA…\"`",
+                readers.words().join(", "),
                 secrets.environment
             )
         },
@@ -137,6 +138,16 @@ pub fn known(readers: &Readers, name: &PersonName, secrets: &Secrets) -> Result<
         ))
         .help(help),
     ))
+}
+
+fn opened_by_nobody(last: &[&str], secrets: &Secrets) -> Stop {
+    let names = last.join(", ");
+    let opened = Complaint::new(format!("nobody could open {names} any more"));
+    Stop::usage(opened.help(format!(
+        "let somebody else read it first: `push secret grant {} WHO {}`; or, if it is not needed any more, `git rm` \
+         its file",
+        secrets.environment, last[0]
+    )))
 }
 
 /// Writes another declaration, and seals anew what others may open now. Returns those secrets.
@@ -157,6 +168,16 @@ pub fn redeclare(
         fleet.readers = after;
     }
     let new = declared(secrets)?;
+    let last: Vec<&str> = secrets
+        .files
+        .keys()
+        .zip(old.iter().zip(&new))
+        .filter(|(_, (old, new))| new.is_empty() && !old.is_empty())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !last.is_empty() {
+        return Err(opened_by_nobody(&last, secrets));
+    }
     let names: BTreeSet<FileName> = secrets
         .files
         .keys()
