@@ -436,3 +436,15 @@ fn two_projects_share_a_host_and_neither_touches_the_other() {
     said.says("shop").says("8080");
     assert!(served(host).contains("ok"));
 }
+
+#[test]
+fn who_answers_a_question_with_ctrl_c_has_changed_nothing_and_is_told_so() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    lab.shop("");
+    let asked = lab.ask(&["prod"]);
+    asked.shows("This is the first push to web1. Go on?");
+    asked.types("\x03").exits(130).says("interrupted");
+    assert_eq!(generation(lab.host("web1")), None);
+}
