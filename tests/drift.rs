@@ -69,7 +69,13 @@ fn what_is_applied_again_and_does_not_become_healthy_is_taken_back_and_a_later_p
 {
     let Some(lab) = pushed() else { return };
     let host = lab.host("web1");
+    // A push of something else tells of it, too.
+    host.succeed(&["systemctl", "stop", "api.service"]).unwrap();
     witness::environment(&lab, (2, Fate::Broken), "");
+    lab.push(&["prod", "--yes"])
+        .exits(5)
+        .says("api.service does not run")
+        .says("puts right only what it changes");
     lab.push(&["prod", "--again", "--yes"]).exits(5);
     assert_eq!((generation(host), whole(host)), (1, tag(1)));
     witness::environment(&lab, (1, Fate::Healthy), "");

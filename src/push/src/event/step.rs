@@ -60,7 +60,7 @@ pub enum Step {
     },
     /// What this push would do to the host is known.
     Planned(Summary),
-    /// Nothing would change, and what the host has is not what was pushed.
+    /// Nothing changes, and what the host has is not what was pushed.
     Drifted {
         /// What is not.
         drift: Drift,

@@ -41,7 +41,7 @@ pub struct FleetPlan {
     pub environment: EnvironmentName,
     /// Each host that answered.
     pub hosts: BTreeMap<HostName, HostPlan>,
-    /// What is not as it was pushed, on hosts where nothing changes.
+    /// What is not as it was pushed, by host.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub drift: BTreeMap<HostName, Drift>,
 }

@@ -5,13 +5,19 @@ use super::style::{CHANGED, HELP, paint};
 use super::text::Text;
 use crate::plan::Drift;
 
-/// A line for each difference and one with the cure; nothing where there is none. `at` is the environment and
-/// the host.
-pub fn lines(drift: &Drift, (environment, host): (&str, &str)) -> String {
+/// A line for each difference.
+pub fn lines(drift: &Drift) -> String {
     let mut text = Text::new();
     for line in foreign::last(drift.lines.iter().map(String::as_str)) {
         text.line(format_args!("  {} {line}", paint(CHANGED, "drift:")));
     }
+    text.finish()
+}
+
+/// The line below them that says what to type; none where there is no difference. `at` is the environment and
+/// the host.
+pub fn cure(drift: &Drift, (environment, host): (&str, &str)) -> String {
+    let mut text = Text::new();
     if !drift.is_none() {
         let cure = drift.cure(environment, host);
         text.line(format_args!("    {} {cure}", paint(HELP, "help:")));

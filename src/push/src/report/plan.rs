@@ -45,13 +45,25 @@ fn grouped_plan(plan: &FleetPlan, body: impl Fn(&HostPlan) -> String) -> String 
         text.line("");
     }
     for (host, drift) in &plan.drift {
+        let change = plan.hosts.get(host).filter(|plan| !plan.is_empty());
+        let (heading, cure) = match change {
+            None => ("nothing to change, but not as it was pushed", true),
+            Some(change) if change.again => ("not as it was pushed before", false),
+            Some(_) => (
+                "not as it was pushed; this push puts right only what it changes",
+                true,
+            ),
+        };
         text.line(format_args!(
             "{}  {}",
             paint(TITLE, host),
-            paint(QUIET, "nothing to change, but not as it was pushed")
+            paint(QUIET, heading)
         ));
-        let at = (plan.environment.as_str(), host.as_str());
-        text.block(drift::lines(drift, at));
+        text.block(drift::lines(drift));
+        if cure {
+            let at = (plan.environment.as_str(), host.as_str());
+            text.block(drift::cure(drift, at));
+        }
         text.line("");
     }
     text.line(summary(plan));

@@ -105,9 +105,9 @@ impl Progress {
         if let Step::Drifted { drift } = step {
             let at = (seen.environment.as_str(), host.as_str());
             let what = paint(CHANGED, "not as it was pushed");
-            let lines = super::drift::lines(drift, at);
-            self.report
-                .say(&format!("{}: {what}\n{lines}", paint(TITLE, host)));
+            let (lines, cure) = (super::drift::lines(drift), super::drift::cure(drift, at));
+            let told = format!("{}: {what}\n{lines}{cure}", paint(TITLE, host));
+            self.report.say(&told);
         }
         match self.report.motion() {
             Motion::Live => seen.board.show(host, &step::doing(step)),

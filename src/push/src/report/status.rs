@@ -52,7 +52,8 @@ pub fn status(present: &Present<'_>) -> String {
         .for_each(|unit| table.row(unit_cells(unit)));
     text.block(table.render("  "));
     let drift = Drift::of(present.manifest, present.status.drift.clone());
-    text.block(drift::lines(&drift, (present.environment, present.host)));
+    text.block(drift::lines(&drift));
+    text.block(drift::cure(&drift, (present.environment, present.host)));
     text.finish()
 }
 

@@ -44,7 +44,7 @@ pub trait Intent: Send + Sync + 'static {
         None
     }
 
-    /// Whether a host on which nothing changes is asked what is not as it was pushed.
+    /// Whether a host is asked what is not as it was pushed.
     fn looks_for_drift(&self) -> bool {
         false
     }
@@ -116,7 +116,7 @@ pub struct Planned<P> {
     pub proposal: Proposal<P>,
     /// The texts that were wanted and are there. Untrusted.
     pub texts: BTreeMap<Digest, Bytes>,
-    /// What is not as it was pushed, where nothing changes and [`Intent::looks_for_drift`].
+    /// What is not as it was pushed, where [`Intent::looks_for_drift`].
     pub drift: Drift,
 }
 

@@ -46,7 +46,7 @@ pub async fn plan<I: Intent>(
         let texts = contact.conversation.texts(wanted).await;
         texts.map_err(|error| before_switch(&contact.access, &error))?
     };
-    let drift = if proposal.change == Change::Nothing && asks_for_drift {
+    let drift = if asks_for_drift && !known.hello.manifest.generation.is_none() {
         let status = contact.conversation.status().await;
         let status = status.map_err(|error| before_switch(&contact.access, &error))?;
         Drift::of(&known.hello.manifest, status.drift)

@@ -167,6 +167,15 @@ fn what_is_not_as_it_was_pushed_is_told_where_nothing_changes_and_nothing_claime
 
     prod: nothing to change, but 1 host is not as pushed
     ");
+    let mut changing = drifted;
+    changing.hosts = fleet(vec![nothing("web1"), full("web2")]).hosts;
+    let text = plain(&plan(&changing));
+    assert!(
+        text.contains(
+            "web2  not as it was pushed; this push puts right only what it changes\n  drift: api"
+        ),
+        "{text}"
+    );
     let again = HostPlan {
         again: true,
         ..nothing("web1")
