@@ -166,6 +166,7 @@ const CELLS: &[(&str, &str, &str)] = &[
     ("push-host killed for want of memory", "taking back", "a_push_host_that_dies_in_any_phase_is_taken_up_by_the_host"),
     ("push-host killed for want of memory", "afterwards", "a_push_host_that_dies_after_the_commit_leaves_a_commit"),
     // Hands other than push's.
+    ("something is broken before the push", "staging", "an_account_that_a_cut_left_half_made_is_completed"),
     ("something is broken before the push", "staging", "a_unit_that_the_host_does_not_know_is_named_and_nothing_is_left"),
     ("something is broken before the push", "taking back", "a_push_that_finds_the_app_dead_is_taken_back_and_the_next_one_puts_it_right"),
     ("something is broken before the push", "taking back", "an_nginx_that_could_never_start_does_not_keep_a_first_push_from_being_taken_back"),

@@ -98,3 +98,25 @@ fn a_unit_that_the_host_does_not_know_is_named_and_nothing_is_left() {
         .says("postgresl.service");
     assert_eq!(generation(lab.host("web1")), 0);
 }
+
+/// What a power cut in the midst of useradd(8) leaves: the user without its group, and an empty lock.
+const HALF_MADE: &str = "useradd --system --user-group --home-dir /nonexistent api && \
+    sed -i '/^api:/d' /etc/group /etc/gshadow && : > /etc/passwd.lock && : > /etc/group.lock";
+
+#[test]
+fn an_account_that_a_cut_left_half_made_is_completed() {
+    let Some(lab) = Lab::boot_plain(1) else {
+        return;
+    };
+    let host = lab.host("web1");
+    touch(host, "/opt/fine");
+    host.succeed(&["sh", "-c", HALF_MADE]).unwrap();
+    lab.deploys(&fragile("one"));
+    let ids = says(host, &["id", "api"]);
+    let group = says(host, &["getent", "group", "api"]);
+    let number = group.split(':').nth(2).unwrap();
+    assert!(ids.contains(&format!("gid={number}(api)")), "{ids} {group}");
+    // Nor does a lock of before keep a user from being made.
+    lab.deploys(&fragile("two").replace("source =", "user = \"other\"\nsource ="));
+    assert!(says(host, &["id", "other"]).contains("(other)"));
+}

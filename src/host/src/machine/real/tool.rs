@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use push_wire::name::{UnitName, UserName};
 
+use super::accounts::{self, Account};
 use super::process::Program;
+use super::swap;
 use super::units::{JOB_LEAST, job_limit};
-use super::{accounts, swap};
 use crate::machine::{Tool, ToolError};
 
 /// How long systemd has to read its units again, or to take an order that it carries out later.
@@ -114,30 +115,48 @@ fn load_firewall(file: &Path) -> Result<(), ToolError> {
         .map(drop)
 }
 
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// systemd-sysusers(8) takes no lock that outlives it and puts each file in its place whole, so that a power
+/// cut in the midst leaves nothing that keeps it from going on: useradd(8)'s `/etc/passwd.lock` stays, and if
+/// it stays empty, forever.
 fn create_user(user: &UserName) -> Result<(), ToolError> {
-    if accounts::exists(Path::new("/etc/passwd"), user) {
-        return Ok(());
+    match account(user)? {
+        Account::Whole => Ok(()),
+        Account::Missing => declare(&format!("u {user} - - /nonexistent /usr/sbin/nologin\n")),
+        Account::Groupless { gid } => declare(&format!("g {user} {gid}\n")),
     }
-    let argv = [
-        "useradd",
-        "--system",
-        "--user-group",
-        "--no-create-home",
-        "--home-dir",
-        "/nonexistent",
-        "--shell",
-        "/usr/sbin/nologin",
-        "--",
-        user.as_str(),
-    ];
-    Program::new(&argv, ACCOUNT_LIMIT).succeed().map(drop)
+}
+
+fn account(user: &UserName) -> Result<Account, ToolError> {
+    accounts::account(Path::new(PASSWD), Path::new(GROUP), user).map_err(|error| {
+        ToolError::Failed {
+            tool: "reading the accounts".to_owned(),
+            output: error.to_string(),
+        }
+    })
+}
+
+/// Has one line of sysusers.d(5) carried out.
+fn declare(line: &str) -> Result<(), ToolError> {
+    Program::new(&["systemd-sysusers", "-"], ACCOUNT_LIMIT)
+        .input(line)
+        .succeed()
+        .map(drop)
 }
 
 /// A password that nothing matches, instead of a locked account: sshd refuses the latter even by key
 /// where PAM is not asked (sshd_config(5), UsePAM).
 fn create_login(user: &UserName) -> Result<(), ToolError> {
-    if accounts::exists(Path::new("/etc/passwd"), user) {
-        return Ok(());
+    match account(user)? {
+        Account::Whole => return Ok(()),
+        Account::Missing => {}
+        Account::Groupless { gid } => {
+            declare(&format!("g {user} {gid}\n"))?;
+            // It also has no line in /etc/shadow then, without which nobody comes in: pwconv(8).
+            return quick(&["pwconv"]);
+        }
     }
     let argv = [
         "useradd",
