@@ -34,6 +34,7 @@
 //! A module imports only those above it. Whatever touches the world goes through
 //! [`machine::Machine`]; decisions stand elsewhere, where they can be tested against a simulated host.
 
+pub mod accounts;
 pub mod before;
 pub mod bundle;
 pub mod connection;

@@ -8,10 +8,11 @@ use push_wire::manifest::{Manifest, Runs, Slice};
 use push_wire::message::{Bytes, Status, Transaction};
 use push_wire::name::{GenerationId, ProjectName, UnitName};
 
+use crate::before;
 use crate::journal;
 use crate::layout::Layout;
 use crate::machine::{Disk, Machine, TEXT_BYTES_MAX};
-use crate::stage::{Error, constant};
+use crate::stage::{Error, constant, intact};
 use crate::store::{self, StoreError, links};
 use crate::upgrade;
 
@@ -53,6 +54,7 @@ pub fn status<M: Machine>(
     };
     drift.extend(stopped(&manifest, &units));
     drift.extend(changed(machine, layout, &manifest)?);
+    drift.extend(intact::look(machine, layout, &manifest)?);
     drift.extend(unloaded(machine, &manifest, firewall));
     drift.extend(unready(machine, layout, &manifest)?);
     drift.truncate(DRIFT_MAX);
@@ -165,7 +167,7 @@ fn stopped(manifest: &Manifest, states: &[UnitState]) -> Vec<String> {
         .filter(|state| {
             let unit = state.unit.parse::<UnitName>().ok();
             let always = unit.and_then(|unit| declared.get(&unit).map(|unit| unit.runs));
-            always == Some(Runs::Always) && !is_up(state)
+            always == Some(Runs::Always) && (!is_up(state) || before::is_down(state))
         })
         .map(|state| {
             format!(

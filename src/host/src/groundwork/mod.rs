@@ -23,7 +23,9 @@ use std::path::Path;
 
 use push_wire::groundwork::{Groundwork, PackageName, WelcomePage, Work};
 use push_wire::message::Refusal;
+use push_wire::name::UserName;
 
+use crate::accounts::{Account, judge};
 use crate::dpkg::Status;
 use crate::layout::Layout;
 use crate::machine::{self, Access, Disk, Machine, TEXT_BYTES_MAX, Tool, ToolError};
@@ -72,12 +74,9 @@ pub fn survey<M: Disk>(
         lacking.extend(missing.cloned().map(Work::Package));
     }
     let passwd = text(machine, &layout.at("/etc/passwd"))?;
-    let exists = |user: &str| {
-        passwd
-            .lines()
-            .any(|line| line.split(':').next() == Some(user))
-    };
-    let missing = wanted.logins.iter().filter(|user| !exists(user.as_str()));
+    let group = text(machine, &layout.at("/etc/group"))?;
+    let is_whole = |user: &UserName| judge(&passwd, &group, user) == Account::Whole;
+    let missing = wanted.logins.iter().filter(|user| !is_whole(user));
     lacking.extend(missing.cloned().map(Work::Login));
     lacking.extend(names::lacking(machine, layout, wanted)?);
     if let Some(bytes) = wanted.swap_bytes

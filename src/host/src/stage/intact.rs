@@ -61,17 +61,11 @@ pub fn judge<M: Disk>(
     (from, to): (&Manifest, &Manifest),
     build: &BTreeSet<AppName>,
 ) -> Result<Judged, Error> {
-    let mut judged = Judged::default();
+    let mut judged = Judged {
+        warnings: look(machine, layout, from)?,
+        ..Judged::default()
+    };
     let in_effect = from.apps();
-    for (&name, app) in &in_effect {
-        let found = differs(machine, layout, (name, app), Depth::Look)?;
-        judged.warnings.extend(found.map(|damage| {
-            format!(
-                "{} was changed on this host since it was pushed",
-                damage.path.display()
-            )
-        }));
-    }
     for (name, app) in to.apps() {
         let runs = in_effect
             .get(name)
@@ -84,6 +78,25 @@ pub fn judge<M: Disk>(
         }
     }
     Ok(judged)
+}
+
+/// What is to be said of the releases that are in effect: the first path of each that was changed.
+pub fn look<M: Disk>(
+    machine: &M,
+    layout: &Layout,
+    in_effect: &Manifest,
+) -> Result<Vec<String>, Error> {
+    let mut warnings = Vec::new();
+    for (name, app) in in_effect.apps() {
+        let found = differs(machine, layout, (name, app), Depth::Look)?;
+        warnings.extend(found.map(|damage| {
+            format!(
+                "{} was changed on this host since it was pushed",
+                damage.path.display()
+            )
+        }));
+    }
+    Ok(warnings)
 }
 
 fn differs<M: Disk>(

@@ -27,7 +27,7 @@
 mod compose;
 pub mod constant;
 mod generation;
-mod intact;
+pub mod intact;
 mod occupied;
 mod owners;
 mod preflight;
@@ -208,6 +208,7 @@ pub fn prepare<M: Machine>(
         owners_to_come(machine, layout, (&to, slice))?;
     }
     preflight::needs(facts, &parts.needs)?;
+    may_be_left(machine, layout, &from)?;
     constant::look(machine, layout, &to)?;
     let taken = occupied::occupied(machine, layout, &to)?;
     if !taken.is_empty() {
@@ -307,6 +308,15 @@ fn brought(stage: Stage) -> Result<(Wanted, Parts), Error> {
         way_in: stage.way_in,
     };
     Ok((wanted, parts))
+}
+
+/// Whether a generation could be brought back, or it is not left. A sealed secret that is damaged may come with
+/// what is staged.
+fn may_be_left<M: Machine>(machine: &M, layout: &Layout, from: &Manifest) -> Result<(), Error> {
+    match store::differences(machine, layout, from) {
+        Ok(_) | Err(store::StoreError::Irreplaceable { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The apps whose release is not whole here. A listing of each must have come.

@@ -115,8 +115,8 @@ fn time(text: &str) -> Result<Duration, QuantityError> {
 /// What of the plan is applied.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Again {
-    /// Apply all of it again, changed or not: units are restarted, the firewall and nginx loaded. Puts right
-    /// what somebody changed on a host by hand
+    /// Apply all of it again, changed or not: releases are built anew, units restarted, the firewall and nginx
+    /// loaded. Puts right what somebody changed on a host by hand
     #[arg(long)]
     again: bool,
 }

@@ -31,6 +31,7 @@ pub fn run(arguments: &Status, folder: &Path, report: &Report) -> Result<ExitCod
         let Ok(present) = answer else { continue };
         let hello = &present.hello;
         report.answer(&status::status(&Present {
+            project: environment.fleet.project.as_str(),
             environment: environment.fleet.environment.as_str(),
             host: host.as_str(),
             manifest: &hello.manifest,

@@ -4,6 +4,7 @@ use push_wire::health as wire;
 use push_wire::manifest;
 use push_wire::tree::Tree;
 
+use super::Applying;
 use super::making::{Making, OnHost};
 use super::{DesiredError, Input};
 use crate::inventory::{App, Health, HttpProbe, Probe};
@@ -22,7 +23,11 @@ pub(super) fn on_host<'a>(
     let input = making.input;
     let ships = app.source.is_some();
     let release = if ships {
-        held(input, payload).unwrap_or_else(|| input.release.clone())
+        match input.applying {
+            Applying::Changes => held(input, payload).unwrap_or_else(|| input.release.clone()),
+            // What the host has under another name may have been changed there.
+            Applying::Everything => input.release.clone(),
+        }
     } else {
         NO_RELEASE
             .parse()

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use push_wire::digest::Digest;
 use push_wire::facts::Needs;
-use push_wire::manifest::{Manifest, Provenance, Slice};
+use push_wire::manifest::{self, Manifest, Provenance, Slice};
 use push_wire::message::{Bytes, Hello, Stage};
 use push_wire::tree::Tree;
 
@@ -64,6 +64,8 @@ pub struct Input<'a> {
     pub vault: &'a dyn Vault,
     /// What the host says of itself.
     pub hello: &'a Hello,
+    /// What of it is applied.
+    pub applying: Applying,
 }
 
 /// What one host shall have.
@@ -143,15 +145,20 @@ impl Desired {
     /// The listings of the releases that the host does not have whole. Another app's release with
     /// the same content is another release: its files are shared, its listing is not.
     pub fn lacking_trees(&self, hello: &Hello) -> impl Iterator<Item = (Digest, &Tree)> {
-        let has = |name: &AppName, tree: &Digest| {
+        let in_effect = hello.manifest.apps();
+        let has = |name: &AppName, app: &manifest::App| {
             let releases = hello.releases.get(name);
-            releases.is_some_and(|trees| trees.contains_key(tree))
+            let known = releases.and_then(|trees| trees.get(&app.tree));
+            known.is_some_and(|known| known == app.release.as_str())
+                || in_effect
+                    .get(name)
+                    .is_some_and(|there| there.release == app.release)
         };
         let lacking: BTreeSet<Digest> = self
             .slice
             .apps
             .iter()
-            .filter(|(name, app)| !has(name, &app.tree))
+            .filter(|(name, app)| !has(name, app))
             .map(|(_, app)| app.tree)
             .collect();
         self.trees
@@ -182,7 +189,7 @@ pub fn desired(input: &Input<'_>) -> Result<Desired, DesiredError> {
         needs.insert(app.name.clone(), payload.needs.clone());
     }
     files::declare(&mut making)?;
-    Ok(Desired {
+    let desired = Desired {
         host: input.host.name.clone(),
         project: input.fleet.project.clone(),
         slice: making.slice,
@@ -190,7 +197,8 @@ pub fn desired(input: &Input<'_>) -> Result<Desired, DesiredError> {
         trees,
         needs,
         directives: making.directives,
-    })
+    };
+    Ok(desired.applied(input.hello, input.applying))
 }
 
 /// Everything of an app but its secrets, which are to be delivered then.

@@ -12,7 +12,7 @@ use push_wire::manifest::{FORMAT, Manifest, Placed, Provenance};
 use push_wire::message::Hello;
 use zeroize::Zeroizing;
 
-use super::{Desired, DesiredError, Input, Opened, Vault, VaultError, desired};
+use super::{Applying, Desired, DesiredError, Input, Opened, Vault, VaultError, desired};
 use crate::inventory::{Fleet, load};
 use crate::name::{FileName, GenerationId, HostName, HostPath};
 use crate::release::{Payload, verbatim};
@@ -162,6 +162,7 @@ impl Sample {
             verbatim: &verbatim(&fleet, self.folder.path()).unwrap(),
             vault: &self.vault,
             hello: &self.hello,
+            applying: Applying::Changes,
         })
     }
 

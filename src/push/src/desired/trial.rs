@@ -13,7 +13,7 @@ use push_wire::manifest::Manifest;
 use push_wire::message::Hello;
 
 use super::making::Making;
-use super::{DesiredError, Door, Input, Opened, Vault, VaultError, app, files};
+use super::{Applying, DesiredError, Door, Input, Opened, Vault, VaultError, app, files};
 use crate::inventory::{ANY_RELEASE, Fleet, Host};
 use crate::name::{AppName, FileName, GenerationId};
 use crate::release::Payload;
@@ -49,6 +49,7 @@ pub fn trial(trial: &Trial<'_>) -> Result<(), DesiredError> {
         verbatim: trial.verbatim,
         vault: &Closed,
         hello: &silent(),
+        applying: Applying::Changes,
     };
     let mut making = Making::new(&input);
     for each in trial.fleet.apps_on(&trial.host.name) {

@@ -1,28 +1,46 @@
 //! What a host has that is not as it was pushed, and whose it is.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use push_wire::manifest::{HOST_SLICE, Manifest, Slice};
 use serde::Serialize;
 
-use crate::name::{AppName, HostPath, ProjectName, UnitName};
+use crate::name::{AppName, HostPath, ProjectName};
+use crate::visible::escape;
+
+/// How much of what a host says a message shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 200;
+
+/// How the host says that something else is in the place of what was pushed.
+const IN_THE_WAY: &str = " does not lead to what is declared";
 
 /// What is not as it was pushed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Drift {
     /// What the host says of it. Untrusted text.
     pub lines: Vec<String>,
-    /// The slices that declare something of it, as far as the lines tell.
-    pub projects: BTreeSet<ProjectName>,
+    /// The projects that declare something of it, as far as the lines tell, with the environments that pushed
+    /// them last. Untrusted text.
+    pub projects: BTreeMap<ProjectName, String>,
 }
 
 impl Drift {
     /// The drift that a host with this generation tells of.
     pub fn of(manifest: &Manifest, lines: Vec<String>) -> Self {
-        let told = |slice: &Slice| lines.iter().any(|line| is_about(line, slice));
-        let projects = manifest.all().filter(|(_, slice)| told(slice));
+        let slices = manifest.slices.iter();
+        let all = slices.map(|(project, placed)| {
+            let environment = placed.provenance.environment.clone();
+            (project.clone(), &placed.slice, environment)
+        });
+        let (told, others): (Vec<_>, Vec<_>) =
+            all.partition(|(_, slice, _)| lines.iter().any(|line| is_about(line, slice)));
+        // What belongs to none is put right by any.
+        let chosen = if told.is_empty() { others } else { told };
+        let projects = chosen.into_iter();
         Self {
-            projects: projects.map(|(project, _)| project.clone()).collect(),
+            projects: projects
+                .map(|(project, _, environment)| (project, environment))
+                .collect(),
             lines,
         }
     }
@@ -32,38 +50,56 @@ impl Drift {
         self.lines.is_empty()
     }
 
-    /// What is typed to have it as it was pushed.
-    pub fn cure(&self, environment: &str, host: &str) -> String {
-        let is_host = |project: &&ProjectName| project.as_str() == HOST_SLICE;
-        let is_bootstraps = self.projects.iter().any(|project| is_host(&project));
-        let is_projects = self.projects.iter().any(|project| !is_host(&project));
-        let deploy = format!(
-            "`push {environment} -l {host} --again` applies again what its project declares there"
-        );
-        let bootstrap = format!(
-            "`push bootstrap {environment} -l {host} --again` applies again what its bootstrap declares"
-        );
-        match (is_bootstraps, is_projects) {
-            (true, false) => bootstrap,
-            (true, true) => format!("{bootstrap}, and {deploy}"),
-            (false, true | false) => deploy,
+    /// What is done to have it as it was pushed, for whoever pushes `own` to a host of an environment.
+    pub fn cure(&self, own: &str, (environment, host): (&str, &str)) -> String {
+        let mut all = Vec::new();
+        if self.lines.iter().any(|line| line.ends_with(IN_THE_WAY)) {
+            all.push(
+                "move away what is in the place of another thing, or declare what it holds: until then \
+                 pushes refuse it"
+                    .to_owned(),
+            );
         }
+        for (project, theirs) in &self.projects {
+            all.push(if project.as_str() == HOST_SLICE {
+                format!(
+                    "`push bootstrap {environment} -l {host} --again` applies again what its bootstrap declares"
+                )
+            } else if project.as_str() == own {
+                format!(
+                    "`push {environment} -l {host} --again` applies again what {own} declares there"
+                )
+            } else {
+                let theirs = escape(theirs.as_bytes(), SHOWN_BYTES_MAX);
+                format!("with `--again`, a push of {theirs} applies again what {project} declares")
+            });
+        }
+        all.join("; ")
     }
 }
 
 fn is_about(line: &str, slice: &Slice) -> bool {
-    let mut names = slice.files.keys().map(HostPath::as_str);
-    let mut units = slice.units.keys().map(UnitName::as_str);
-    let mut apps = slice.apps.keys().map(AppName::as_str);
-    let of_app = |app: &str| {
-        let release = line.contains(&format!("/srv/{app}/"));
-        release || line.contains(&format!("/{app}.conf")) || line.contains(&format!(" of {app} "))
-    };
-    names.any(|name| line.contains(name))
-        || units.any(|name| line.contains(name))
-        || apps.any(of_app)
-        || (slice.firewall.is_some() && line.contains("firewall"))
+    let mut words =
+        line.split(|sign: char| !sign.is_ascii_alphanumeric() && !"/@._-".contains(sign));
+    let of_app = |app: &AppName| line.ends_with(&format!(" of {app} is not opened"));
+    words.any(|word| is_name_of(word, slice))
+        || slice.apps.keys().any(of_app)
+        || (slice.firewall.is_some() && line.starts_with("the firewall "))
         || (!slice.sites.is_empty() && line.starts_with("nginx "))
+}
+
+/// Whether a word is the path or the name of something that a slice declares.
+fn is_name_of(word: &str, slice: &Slice) -> bool {
+    let last = word.rsplit('/').next().unwrap_or(word);
+    let is_path = |path: &HostPath| word.ends_with(path.as_str());
+    let is_apps = |app: &AppName| {
+        word.contains(&format!("/srv/{app}/"))
+            || word.ends_with(&format!("nginx/{app}.conf"))
+            || word.contains(&format!("secrets/{app}/"))
+    };
+    slice.units.contains_key(last)
+        || slice.files.keys().any(is_path)
+        || slice.apps.keys().any(is_apps)
 }
 
 #[cfg(test)]
@@ -76,43 +112,58 @@ mod tests {
 
     #[test]
     fn each_difference_is_put_right_by_whoever_declares_it() {
-        let sample = Sample::new("[apps.api]\non = \"web1\"\nsource = \"app\"\n");
+        let sample = Sample::new(
+            "[apps.api]\non = \"web1\"\nsource = \"app\"\n[apps.api.service]\nexec = \"/bin/true\"\n",
+        );
         let hosts = Slice {
             firewall: Some(Firewall::default()),
             ..Slice::default()
         };
         let placed = |slice| Placed {
             slice,
-            provenance: Provenance::default(),
+            provenance: Provenance {
+                environment: "blog/prod".to_owned(),
+                ..Provenance::default()
+            },
         };
+        let mut blogs = Slice::default();
+        let unit = sample.desired().slice.units.into_values().next().unwrap();
+        blogs.units.insert("my-api.service".parse().unwrap(), unit);
         let shop = sample.desired();
         let manifest = Manifest {
             slices: [
                 (shop.project.clone(), placed(shop.slice)),
                 (HOST_SLICE.parse().unwrap(), placed(hosts)),
+                ("blog".parse().unwrap(), placed(blogs)),
             ]
             .into(),
             ..Manifest::empty()
         };
+        let own = sample.desired().project;
         let cure = |line: &str| {
             let drift = Drift::of(&manifest, vec![line.to_owned()]);
-            drift.cure("prod", "web1")
+            drift.cure(own.as_str(), ("prod", "web1"))
         };
+        let (deploy, bootstrap) = (
+            "`push prod -l web1 --again`",
+            "`push bootstrap prod -l web1",
+        );
         let firewall = cure("the firewall is not loaded: there is no table inet push");
+        assert!(firewall.starts_with(bootstrap), "{firewall}");
+        let release = cure("/srv/api/current is missing");
+        assert!(release.starts_with(deploy) && !release.contains("bootstrap"));
+        // Another project's, although a name of ours is in it.
+        let theirs = cure("my-api.service does not run: inactive");
+        assert_eq!(
+            theirs,
+            "with `--again`, a push of blog/prod applies again what blog declares"
+        );
+        let nobodys = cure("push-recover.service is not enabled: nothing recovers at boot");
+        assert!(nobodys.contains(deploy) && nobodys.contains(bootstrap));
+        let moved = cure("/srv/api/current does not lead to what is declared");
         assert!(
-            firewall.starts_with("`push bootstrap prod -l web1 --again`"),
-            "{firewall}"
+            moved.starts_with("move away") && moved.contains(deploy),
+            "{moved}"
         );
-        for line in ["/srv/api/current is missing", "of nobody"] {
-            let project = cure(line);
-            assert!(project.starts_with("`push prod -l web1 --again`"), "{line}");
-            assert!(!project.contains("bootstrap"), "{line}");
-        }
-        let both = Drift::of(
-            &manifest,
-            vec!["firewall".into(), "/srv/api/current".into()],
-        );
-        let both = both.cure("prod", "web1");
-        assert!(both.contains("bootstrap prod") && both.contains("`push prod"));
     }
 }

@@ -151,9 +151,10 @@ impl HostPlan {
             groundwork: BTreeSet::new(),
             ways_in: ways(&to, from),
             ways_closed: ways(from, &to),
-            again: from
-                .slice(project)
-                .is_some_and(|old| old.again != new.again),
+            again: *new != none
+                && from
+                    .slice(project)
+                    .is_some_and(|old| old.again != new.again),
             effects: effect::effects(from, &to),
             risks: risks(from, &to),
             forward_only: change::forward_only(from, new),
@@ -173,8 +174,13 @@ impl HostPlan {
         }
     }
 
-    /// Whether there is nothing to do: the host declares all this already.
+    /// Whether there is nothing to do: the host declares all this already, and it is not applied again.
     pub fn is_empty(&self) -> bool {
+        self.says_nothing_new() && !self.again
+    }
+
+    /// Whether the host declares all this already.
+    pub fn says_nothing_new(&self) -> bool {
         self.releases.is_empty()
             && self.settings.is_empty()
             && self.units.is_empty()
@@ -185,7 +191,6 @@ impl HostPlan {
             && self.ways_in.is_empty()
             && self.ways_closed.is_empty()
             && self.groundwork.is_empty()
-            && !self.again
     }
 
     /// Whether the host would refuse it.
@@ -231,7 +236,11 @@ fn next(hello: &Hello, (project, slice): (&ProjectName, &Slice), way_in: u16) ->
         slice: slice.clone(),
         provenance: Provenance::default(),
     };
-    to.slices.insert(project.clone(), placed);
+    if *slice == Slice::default() {
+        to.slices.remove(project);
+    } else {
+        to.slices.insert(project.clone(), placed);
+    }
     to
 }
 

@@ -14,12 +14,12 @@ pub fn lines(drift: &Drift) -> String {
     text.finish()
 }
 
-/// The line below them that says what to type; none where there is no difference. `at` is the environment and
-/// the host.
-pub fn cure(drift: &Drift, (environment, host): (&str, &str)) -> String {
+/// The line below them that says what to type; none where there is no difference. `own` is the project that is
+/// pushed, `at` the environment and the host.
+pub fn cure(drift: &Drift, own: &str, at: (&str, &str)) -> String {
     let mut text = Text::new();
     if !drift.is_none() {
-        let cure = drift.cure(environment, host);
+        let cure = drift.cure(own, at);
         text.line(format_args!("    {} {cure}", paint(HELP, "help:")));
     }
     text.finish()

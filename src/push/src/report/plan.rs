@@ -45,14 +45,15 @@ fn grouped_plan(plan: &FleetPlan, body: impl Fn(&HostPlan) -> String) -> String 
         text.line("");
     }
     for (host, drift) in &plan.drift {
-        let change = plan.hosts.get(host).filter(|plan| !plan.is_empty());
-        let (heading, cure) = match change {
-            None => ("nothing to change, but not as it was pushed", true),
-            Some(change) if change.again => ("not as it was pushed before", false),
-            Some(_) => (
-                "not as it was pushed; this push puts right only what it changes",
-                true,
-            ),
+        let Some(planned) = plan.hosts.get(host) else {
+            continue;
+        };
+        let heading = if planned.is_empty() {
+            "nothing to change, but not as it was pushed"
+        } else if planned.again {
+            "not as it was pushed before"
+        } else {
+            "not as it was pushed; this push puts right only what it changes"
         };
         text.line(format_args!(
             "{}  {}",
@@ -60,9 +61,9 @@ fn grouped_plan(plan: &FleetPlan, body: impl Fn(&HostPlan) -> String) -> String 
             paint(QUIET, heading)
         ));
         text.block(drift::lines(drift));
-        if cure {
+        if !planned.again {
             let at = (plan.environment.as_str(), host.as_str());
-            text.block(drift::cure(drift, at));
+            text.block(drift::cure(drift, planned.project.as_str(), at));
         }
         text.line("");
     }

@@ -32,6 +32,7 @@ pub struct Progress {
 struct Seen {
     board: Board,
     environment: String,
+    project: String,
     verb: Option<Verb>,
     told: Told,
     /// The hosts that have been told to switch and have not ended.
@@ -74,6 +75,7 @@ impl Progress {
             _hushed: hushed,
             seen: Mutex::new(Seen {
                 board,
+                project: String::new(),
                 environment: String::new(),
                 verb: None,
                 told: Told::Everything,
@@ -105,7 +107,10 @@ impl Progress {
         if let Step::Drifted { drift } = step {
             let at = (seen.environment.as_str(), host.as_str());
             let what = paint(CHANGED, "not as it was pushed");
-            let (lines, cure) = (super::drift::lines(drift), super::drift::cure(drift, at));
+            let (lines, cure) = (
+                super::drift::lines(drift),
+                super::drift::cure(drift, &seen.project, at),
+            );
             let told = format!("{}: {what}\n{lines}{cure}", paint(TITLE, host));
             self.report.say(&told);
         }
@@ -141,10 +146,11 @@ impl Progress {
             Milestone::Started {
                 verb,
                 environment,
+                project,
                 hosts,
-                ..
             } => {
                 seen.environment = environment.to_string();
+                seen.project = project.to_string();
                 seen.board.expect(hosts.len());
                 seen.verb = Some(*verb);
                 if matches!(verb, Verb::Plan | Verb::Offer) {

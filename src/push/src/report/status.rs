@@ -16,7 +16,9 @@ use crate::plan::Drift;
 /// What one host answered.
 #[derive(Debug)]
 pub struct Present<'a> {
-    /// The environment that it was asked for in.
+    /// The project whose environment it was asked for in.
+    pub project: &'a str,
+    /// That environment.
     pub environment: &'a str,
     /// The host.
     pub host: &'a str,
@@ -53,7 +55,8 @@ pub fn status(present: &Present<'_>) -> String {
     text.block(table.render("  "));
     let drift = Drift::of(present.manifest, present.status.drift.clone());
     text.block(drift::lines(&drift));
-    text.block(drift::cure(&drift, (present.environment, present.host)));
+    let at = (present.environment, present.host);
+    text.block(drift::cure(&drift, present.project, at));
     text.finish()
 }
 
@@ -248,6 +251,7 @@ mod tests {
     fn said(status: &Status, running: Option<&Holder>) -> String {
         let manifest = manifest();
         let text = super::status(&Present {
+            project: "shop",
             environment: "prod",
             host: "web1",
             manifest: &manifest,
@@ -283,7 +287,7 @@ mod tests {
             ●  api.service  active (running)               for 2 h  30 MiB
             ✗  old.service  failed, exit-code, status 101                   5 restarts
           drift: /etc/nginx/conf.d/push.conf differs\x1b[2J
-            help: `push prod -l web1 --again` applies again what its project declares there
+            help: `push prod -l web1 --again` applies again what shop declares there
         "#);
     }
 }

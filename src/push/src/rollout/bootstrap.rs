@@ -11,7 +11,7 @@ use push_wire::manifest::{HOST_SLICE, Provenance};
 use push_wire::message::Request;
 
 use super::deploy::{DeployPlan, not_declared, proposal, undesired};
-use super::{Change, Intent, Known, Proposal};
+use super::{Intent, Known, Proposal};
 use crate::conversation::PackSource;
 use crate::desired::{Applying, MemberInput, groundwork_of, member};
 use crate::event::{Obstacle, ObstacleKind};
@@ -112,7 +112,8 @@ impl Intent for Bootstrap {
         let desired = desired.applied(&known.hello, self.applying);
         let plan = HostPlan::new(&known.hello, &desired, known.way_in);
         let mut proposal = proposal(plan.on_groundwork(&known.lacking), desired);
-        if proposal.change == Change::Something && self.others == Others::Left {
+        let is_otherwise = !proposal.plan.host.says_nothing_new();
+        if is_otherwise && self.others == Others::Left {
             let theirs = self.bootstrapped_by_another(known);
             proposal.refused = proposal.refused.or(theirs);
         }

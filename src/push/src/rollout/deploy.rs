@@ -139,9 +139,9 @@ impl Intent for Deploy {
             verbatim: &self.verbatim,
             vault: self.vault.as_ref(),
             hello: &known.hello,
+            applying: self.applying,
         };
         let desired = desired(&input).map_err(|error| undesired(&error))?;
-        let desired = desired.applied(&known.hello, self.applying);
         let plan = HostPlan::new(&known.hello, &desired, known.way_in);
         Ok(proposal(plan.on_groundwork(&known.lacking), desired))
     }

@@ -47,9 +47,13 @@ pub async fn plan<I: Intent>(
         texts.map_err(|error| before_switch(&contact.access, &error))?
     };
     let drift = if asks_for_drift && !known.hello.manifest.generation.is_none() {
-        let status = contact.conversation.status().await;
-        let status = status.map_err(|error| before_switch(&contact.access, &error))?;
-        Drift::of(&known.hello.manifest, status.drift)
+        let lines = match contact.conversation.status().await {
+            Ok(status) => status.drift,
+            Err(error) if error.is_lost() => return Err(before_switch(&contact.access, &error)),
+            // It keeps nobody from pushing, which may put it right.
+            Err(error) => vec![format!("this cannot be told: {error}")],
+        };
+        Drift::of(&known.hello.manifest, lines)
     } else {
         Drift::default()
     };

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use push_wire::name::{UnitName, UserName};
 
-use super::accounts::{self, Account};
 use super::process::Program;
-use super::swap;
 use super::units::{JOB_LEAST, job_limit};
+use super::{accounts, swap};
+use crate::accounts::Account;
 use crate::machine::{Tool, ToolError};
 
 /// How long systemd has to read its units again, or to take an order that it carries out later.
@@ -154,8 +154,10 @@ fn create_login(user: &UserName) -> Result<(), ToolError> {
         Account::Missing => {}
         Account::Groupless { gid } => {
             declare(&format!("g {user} {gid}\n"))?;
-            // It also has no line in /etc/shadow then, without which nobody comes in: pwconv(8).
-            return quick(&["pwconv"]);
+            // Nor has it a line in /etc/shadow then, without which nobody comes in, and no home: pwconv(8),
+            // mkhomedir_helper(8).
+            quick(&["pwconv"])?;
+            return quick(&["mkhomedir_helper", user.as_str()]);
         }
     }
     let argv = [

@@ -21,9 +21,6 @@ const FREE_BYTES_MIN: u64 = 512 << 20;
 /// How many inodes should be free for a push.
 const FREE_INODES_MIN: u64 = 10_000;
 
-/// What push-host says of a place where something else is than what is declared.
-const DOES_NOT_LEAD: &str = " does not lead to what is declared";
-
 /// How the hosts were asked.
 pub struct Asked<'a> {
     /// What is declared.
@@ -120,6 +117,7 @@ impl Asked<'_> {
     fn present(&self, host: &HostName, present: &Present<Status>) -> Vec<Finding> {
         let (hello, status) = (&present.hello, &present.answer);
         let at = At {
+            project: self.environment.fleet.project.as_str(),
             environment: self.environment.fleet.environment.as_str(),
             host: host.as_str(),
             root: match &self.environment.fleet.bootstrap {
@@ -158,6 +156,7 @@ impl Asked<'_> {
 
 /// The words that a cure names a host by.
 struct At<'a> {
+    project: &'a str,
     environment: &'a str,
     host: &'a str,
     root: Root,
@@ -379,23 +378,11 @@ fn drift((manifest, status): (&Manifest, &Status), at: &At<'_>) -> Vec<Finding> 
         return vec![Finding::fine("everything is as it was pushed")];
     }
     let bad = |line: &String| {
-        let cure = cure((manifest, line), at);
+        let told = Drift::of(manifest, vec![line.clone()]);
+        let cure = told.cure(at.project, (at.environment, at.host));
         Finding::bad(ExitCode::NotStarted, foreign::line(line), cure)
     };
     status.drift.iter().map(bad).collect()
-}
-
-/// What puts a difference right.
-fn cure((manifest, line): (&Manifest, &str), at: &At<'_>) -> String {
-    let drift = Drift::of(manifest, vec![line.to_owned()]);
-    let again = drift.cure(at.environment, at.host);
-    if line.ends_with(DOES_NOT_LEAD) {
-        format!(
-            "move it away on the host, or declare what it holds: until then pushes refuse it; then {again}"
-        )
-    } else {
-        again
-    }
 }
 
 #[cfg(test)]
@@ -405,6 +392,7 @@ mod tests {
     use crate::event::Grade;
 
     const AT: At<'_> = At {
+        project: "shop",
         environment: "prod",
         host: "web1",
         root: Root::Login,
@@ -440,21 +428,6 @@ mod tests {
         assert_eq!(
             clock(-7200, &AT).what,
             "its clock is 2 h behind this machine's"
-        );
-    }
-
-    #[test]
-    fn a_file_that_was_replaced_is_to_be_moved_away_and_one_that_is_missing_comes_back() {
-        let nothing = Manifest::empty();
-        let replaced = cure((&nothing, "/etc/x does not lead to what is declared"), &AT);
-        assert!(
-            replaced.starts_with("move it away on the host"),
-            "{replaced}"
-        );
-        let missing = cure((&nothing, "/etc/x is missing"), &AT);
-        assert!(
-            missing.starts_with("`push prod -l web1 --again`"),
-            "{missing}"
         );
     }
 

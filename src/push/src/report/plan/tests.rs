@@ -157,13 +157,13 @@ fn what_is_not_as_it_was_pushed_is_told_where_nothing_changes_and_nothing_claime
     let mut drifted = fleet(vec![nothing("web1"), nothing("web2")]);
     let drift = Drift {
         lines: vec!["api.service does not run: inactive\x1b[2J".into()],
-        projects: BTreeSet::new(),
+        projects: [("shop".parse().unwrap(), "shop/prod".to_owned())].into(),
     };
     drifted.drift.insert("web2".parse().unwrap(), drift);
     insta::assert_snapshot!(plain(&plan(&drifted)), @r"
     web2  nothing to change, but not as it was pushed
       drift: api.service does not run: inactive\x1b[2J
-        help: `push prod -l web2 --again` applies again what its project declares there
+        help: `push prod -l web2 --again` applies again what shop declares there
 
     prod: nothing to change, but 1 host is not as pushed
     ");
