@@ -238,8 +238,8 @@ fn root_by_password_is_enough_for_a_bootstrap() {
     };
     declare(&lab, "", "");
     // The power went in the midst of an earlier run, which had made the login in one of its files alone.
-    let half =
-        "useradd --user-group deploy && sed -i '/^deploy:/d' /etc/group /etc/gshadow /etc/shadow";
+    let half = "useradd --user-group deploy && sed -i '/^deploy:/d' /etc/group /etc/gshadow /etc/shadow \
+        && : > /etc/shadow.lock";
     lab.host("web1").succeed(&["sh", "-c", half]).unwrap();
     let asked = lab.ask(&["bootstrap", "prod", "--as", "root", "--yes"]);
     asked.shows("Password of root");

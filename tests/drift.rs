@@ -101,11 +101,24 @@ fn what_is_in_the_way_is_told_to_be_moved_away_before_it_is_applied_again() {
     // A generation that could not be brought back is not left, and that is told before anything begins.
     let unit = "/etc/push/current/systemd/api.service";
     host.succeed(&["chmod", "g+w", unit]).unwrap();
+    lab.push(&["status", "prod"])
+        .exits(0)
+        .says("do what is said above");
     lab.push(&["prod", "--again", "--yes"])
         .exits(1)
         .says("systemd/api.service");
     host.succeed(&["chmod", "g-w", unit]).unwrap();
     lab.push(&["prod", "--again", "--yes"]).exits(0);
+    // A release that is gone: as the refusal says, an empty folder is enough.
+    let gone = "old=$(readlink -f /srv/api/current) && rm -r $old";
+    host.succeed(&["sh", "-c", gone]).unwrap();
+    lab.push(&["prod", "--again", "--yes"])
+        .exits(1)
+        .says("of a release an empty folder");
+    let empty = "mkdir $(readlink -f /srv/api/current)";
+    host.succeed(&["sh", "-c", empty]).unwrap();
+    lab.push(&["prod", "--again", "--yes"]).exits(0);
+    assert_eq!(whole(host), tag(1));
 }
 
 #[test]

@@ -19,6 +19,9 @@ use crate::upgrade;
 /// How many differences are told; more of them say nothing new.
 const DRIFT_MAX: usize = 100;
 
+/// A release of more entries is not looked at: every push waits for that.
+const ENTRIES_MAX: usize = 20_000;
+
 /// Whether the kernel has push's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Firewall {
@@ -54,7 +57,7 @@ pub fn status<M: Machine>(
     };
     drift.extend(stopped(&manifest, &units));
     drift.extend(changed(machine, layout, &manifest)?);
-    drift.extend(intact::look(machine, layout, &manifest)?);
+    drift.extend(intact::look(machine, layout, &manifest, ENTRIES_MAX)?);
     drift.extend(unloaded(machine, &manifest, firewall));
     drift.extend(unready(machine, layout, &manifest)?);
     drift.truncate(DRIFT_MAX);
@@ -185,7 +188,7 @@ fn changed<M: Disk>(
 ) -> Result<Vec<String>, Error> {
     let mut drift = match store::differences(machine, layout, manifest) {
         Ok(found) => found.iter().map(ToString::to_string).collect(),
-        Err(error) => vec![error.to_string()],
+        Err(error) => vec![format!("{error}: {}", error.help())],
     };
     for (place, link) in links::links(layout, manifest) {
         if machine.read_link(&place)?.as_ref() != Some(&link.target) {

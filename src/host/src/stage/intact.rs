@@ -62,7 +62,7 @@ pub fn judge<M: Disk>(
     build: &BTreeSet<AppName>,
 ) -> Result<Judged, Error> {
     let mut judged = Judged {
-        warnings: look(machine, layout, from)?,
+        warnings: look(machine, layout, from, usize::MAX)?,
         ..Judged::default()
     };
     let in_effect = from.apps();
@@ -73,48 +73,54 @@ pub fn judge<M: Disk>(
         if runs || build.contains(name) {
             continue;
         }
-        if let Some(damage) = differs(machine, layout, (name, app), Depth::Read)? {
+        if let Some(damage) = differs(machine, layout, (name, app))? {
             judged.damaged.insert(name.clone(), damage);
         }
     }
     Ok(judged)
 }
 
-/// What is to be said of the releases that are in effect: the first path of each that was changed.
+/// What is to be said of the releases that are in effect, and have no more than so many entries: the first
+/// path of each that was changed.
 pub fn look<M: Disk>(
     machine: &M,
     layout: &Layout,
     in_effect: &Manifest,
+    entries_max: usize,
 ) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     for (name, app) in in_effect.apps() {
-        let found = differs(machine, layout, (name, app), Depth::Look)?;
-        warnings.extend(found.map(|damage| {
+        // What is in effect was whole when it was staged, its listing too.
+        let Some(tree) = trees::read(machine, layout, name, app.tree)? else {
+            continue;
+        };
+        if tree.entries.len() > entries_max {
+            continue;
+        }
+        let release = layout.release(name, &app.release);
+        let path = difference(machine, &release, (app, &tree), Depth::Look)?;
+        warnings.extend(path.map(|path| {
             format!(
                 "{} was changed on this host since it was pushed",
-                damage.path.display()
+                path.display()
             )
         }));
     }
     Ok(warnings)
 }
 
+/// How a release that is to take effect again differs from what was built.
 fn differs<M: Disk>(
     machine: &M,
     layout: &Layout,
     (name, app): (&AppName, &App),
-    depth: Depth,
 ) -> Result<Option<Damage>, Error> {
     let Some(tree) = trees::read(machine, layout, name, app.tree)? else {
         let what = format!("the listing of the release {} of {name}", app.release);
-        return match depth {
-            // What is in effect was whole when it was staged.
-            Depth::Look => Ok(None),
-            Depth::Read => Err(Refusal::Corrupt { what }.into()),
-        };
+        return Err(Refusal::Corrupt { what }.into());
     };
     let release = layout.release(name, &app.release);
-    let path = difference(machine, &release, (app, &tree), depth)?;
+    let path = difference(machine, &release, (app, &tree), Depth::Read)?;
     Ok(path.map(|path| Damage { tree, path }))
 }
 

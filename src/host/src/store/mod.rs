@@ -116,10 +116,12 @@ impl StoreError {
         match self {
             Self::Tampered { .. } => {
                 "look who else changes /etc/push on this host, and put it right: give it back to root, \
-                 or make an empty file in place of a missing one; then push again, which stages a new \
-                 generation"
+                 or make an empty file in place of a missing one, and of a release an empty folder; then push \
+                 with `--again`"
             }
-            Self::Edited { .. } => "push again: it stages a new generation with what is declared",
+            Self::Edited { .. } => {
+                "push with `--again`: that stages a new generation of what is declared"
+            }
             Self::Added { .. } => "move it away, then push again",
             Self::Irreplaceable { .. } => {
                 "push once without changing that secret: it is sealed to this host anew; then push the change"

@@ -14,6 +14,9 @@ const SHOWN_BYTES_MAX: usize = 200;
 /// How the host says that something else is in the place of what was pushed.
 const IN_THE_WAY: &str = " does not lead to what is declared";
 
+/// What begins how the host says that a push would be refused, and what to do first.
+const FIRST: [&str; 2] = [" is not as push left it: ", ", and the journal says that "];
+
 /// What is not as it was pushed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Drift {
@@ -45,6 +48,13 @@ impl Drift {
         }
     }
 
+    /// The same without what a project declares that is applied again anyway.
+    #[must_use]
+    pub fn without(mut self, project: &ProjectName) -> Self {
+        self.projects.remove(project);
+        self
+    }
+
     /// Whether all is as it was pushed.
     pub fn is_none(&self) -> bool {
         self.lines.is_empty()
@@ -60,8 +70,16 @@ impl Drift {
                     .to_owned(),
             );
         }
+        if self
+            .lines
+            .iter()
+            .any(|line| FIRST.iter().any(|words| line.contains(words)))
+        {
+            all.push("do what is said above: until then pushes refuse it".to_owned());
+        }
+        let here = format!("{own}/{environment}");
         for (project, theirs) in &self.projects {
-            all.push(if project.as_str() == HOST_SLICE {
+            all.push(if project.as_str() == HOST_SLICE && *theirs == here {
                 format!(
                     "`push bootstrap {environment} -l {host} --again` applies again what its bootstrap declares"
                 )
@@ -71,7 +89,11 @@ impl Drift {
                 )
             } else {
                 let theirs = escape(theirs.as_bytes(), SHOWN_BYTES_MAX);
-                format!("with `--again`, a push of {theirs} applies again what {project} declares")
+                if project.as_str() == HOST_SLICE {
+                    format!("with `--again`, a bootstrap of {theirs} applies again what it declares")
+                } else {
+                    format!("with `--again`, a push of {project} to {theirs} applies again what it declares")
+                }
             });
         }
         all.join("; ")
@@ -80,7 +102,7 @@ impl Drift {
 
 fn is_about(line: &str, slice: &Slice) -> bool {
     let mut words =
-        line.split(|sign: char| !sign.is_ascii_alphanumeric() && !"/@._-".contains(sign));
+        line.split(|sign: char| !sign.is_ascii_alphanumeric() && !"/@:+._-".contains(sign));
     let of_app = |app: &AppName| line.ends_with(&format!(" of {app} is not opened"));
     words.any(|word| is_name_of(word, slice))
         || slice.apps.keys().any(of_app)
@@ -119,10 +141,10 @@ mod tests {
             firewall: Some(Firewall::default()),
             ..Slice::default()
         };
-        let placed = |slice| Placed {
+        let placed = |slice, environment: &str| Placed {
             slice,
             provenance: Provenance {
-                environment: "blog/prod".to_owned(),
+                environment: environment.to_owned(),
                 ..Provenance::default()
             },
         };
@@ -130,16 +152,19 @@ mod tests {
         let unit = sample.desired().slice.units.into_values().next().unwrap();
         blogs.units.insert("my-api.service".parse().unwrap(), unit);
         let shop = sample.desired();
+        let own = shop.project.clone();
         let manifest = Manifest {
             slices: [
-                (shop.project.clone(), placed(shop.slice)),
-                (HOST_SLICE.parse().unwrap(), placed(hosts)),
-                ("blog".parse().unwrap(), placed(blogs)),
+                (shop.project.clone(), placed(shop.slice, "prod")),
+                (
+                    HOST_SLICE.parse().unwrap(),
+                    placed(hosts, &format!("{own}/prod")),
+                ),
+                ("blog".parse().unwrap(), placed(blogs, "live")),
             ]
             .into(),
             ..Manifest::empty()
         };
-        let own = sample.desired().project;
         let cure = |line: &str| {
             let drift = Drift::of(&manifest, vec![line.to_owned()]);
             drift.cure(own.as_str(), ("prod", "web1"))
@@ -156,10 +181,22 @@ mod tests {
         let theirs = cure("my-api.service does not run: inactive");
         assert_eq!(
             theirs,
-            "with `--again`, a push of blog/prod applies again what blog declares"
+            "with `--again`, a push of blog to live applies again what it declares"
         );
         let nobodys = cure("push-recover.service is not enabled: nothing recovers at boot");
         assert!(nobodys.contains(deploy) && nobodys.contains(bootstrap));
+        let elsewhere = Drift {
+            lines: vec!["the firewall is not loaded".to_owned()],
+            projects: [(HOST_SLICE.parse().unwrap(), "blog/live".to_owned())].into(),
+        };
+        let told = elsewhere.cure(own.as_str(), ("prod", "web1"));
+        assert!(told.contains("a bootstrap of blog/live"), "{told}");
+        assert_eq!(
+            elsewhere
+                .without(&HOST_SLICE.parse().unwrap())
+                .cure("shop", ("prod", "web1")),
+            ""
+        );
         let moved = cure("/srv/api/current does not lead to what is declared");
         assert!(
             moved.starts_with("move away") && moved.contains(deploy),

@@ -18,8 +18,8 @@ pub fn lines(drift: &Drift) -> String {
 /// pushed, `at` the environment and the host.
 pub fn cure(drift: &Drift, own: &str, at: (&str, &str)) -> String {
     let mut text = Text::new();
-    if !drift.is_none() {
-        let cure = drift.cure(own, at);
+    let cure = drift.cure(own, at);
+    if !cure.is_empty() {
         text.line(format_args!("    {} {cure}", paint(HELP, "help:")));
     }
     text.finish()

@@ -61,10 +61,14 @@ fn grouped_plan(plan: &FleetPlan, body: impl Fn(&HostPlan) -> String) -> String 
             paint(QUIET, heading)
         ));
         text.block(drift::lines(drift));
-        if !planned.again {
-            let at = (plan.environment.as_str(), host.as_str());
-            text.block(drift::cure(drift, planned.project.as_str(), at));
-        }
+        let at = (plan.environment.as_str(), host.as_str());
+        let (own, left) = (&planned.project, drift.clone());
+        let left = if planned.again {
+            left.without(own)
+        } else {
+            left
+        };
+        text.block(drift::cure(&left, own.as_str(), at));
         text.line("");
     }
     text.line(summary(plan));

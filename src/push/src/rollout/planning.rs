@@ -50,8 +50,8 @@ pub async fn plan<I: Intent>(
         let lines = match contact.conversation.status().await {
             Ok(status) => status.drift,
             Err(error) if error.is_lost() => return Err(before_switch(&contact.access, &error)),
-            // It keeps nobody from pushing, which may put it right.
-            Err(error) => vec![format!("this cannot be told: {error}")],
+            // Whoever pushes may put it right.
+            Err(error) => vec![format!("it cannot be looked at: {error}")],
         };
         Drift::of(&known.hello.manifest, lines)
     } else {

@@ -194,7 +194,9 @@ impl<I: Intent> Push<I> {
             unchanged: unchanged.keys().cloned().collect(),
         });
         for (host, contact) in &unchanged {
-            self.tell_drift(host);
+            if changing.is_empty() {
+                self.tell_drift(host);
+            }
             let generation = contact.conversation.hello().manifest.generation;
             self.tally
                 .finish(host.clone(), Outcome::Unchanged { generation });
@@ -203,7 +205,7 @@ impl<I: Intent> Push<I> {
         changing
     }
 
-    /// A plan shows it with all the rest.
+    /// A plan shows it with all the rest, and so does a push that has one to show.
     fn tell_drift(&self, host: &HostName) {
         let drift = self.plans.get(host).map(|planned| &planned.drift);
         let is_plan = self.policy.verb == Verb::Plan;

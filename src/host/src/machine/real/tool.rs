@@ -1,5 +1,7 @@
 //! The command of each tool. Every command has its own limit of time.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -118,60 +120,92 @@ fn load_firewall(file: &Path) -> Result<(), ToolError> {
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
-/// systemd-sysusers(8) takes no lock that outlives it and puts each file in its place whole, so that a power
-/// cut in the midst leaves nothing that keeps it from going on: useradd(8)'s `/etc/passwd.lock` stays, and if
-/// it stays empty, forever.
+/// The locks of useradd(8) and its like.
+const ACCOUNT_LOCKS: &[&str] = &[
+    "/etc/passwd.lock",
+    "/etc/shadow.lock",
+    "/etc/group.lock",
+    "/etc/gshadow.lock",
+    "/etc/subuid.lock",
+    "/etc/subgid.lock",
+];
+
 fn create_user(user: &UserName) -> Result<(), ToolError> {
     match account(user)? {
         Account::Whole => Ok(()),
-        Account::Missing => declare(&format!("u {user} - - /nonexistent /usr/sbin/nologin\n")),
-        Account::Groupless { gid } => declare(&format!("g {user} {gid}\n")),
+        Account::Missing => add_user(&[
+            "--system",
+            "--user-group",
+            "--no-create-home",
+            "--home-dir",
+            "/nonexistent",
+            "--shell",
+            "/usr/sbin/nologin",
+            "--",
+            user.as_str(),
+        ]),
+        Account::Groupless { gid } => add_group(user, gid),
     }
-}
-
-fn account(user: &UserName) -> Result<Account, ToolError> {
-    accounts::account(Path::new(PASSWD), Path::new(GROUP), user).map_err(|error| {
-        ToolError::Failed {
-            tool: "reading the accounts".to_owned(),
-            output: error.to_string(),
-        }
-    })
-}
-
-/// Has one line of sysusers.d(5) carried out.
-fn declare(line: &str) -> Result<(), ToolError> {
-    Program::new(&["systemd-sysusers", "-"], ACCOUNT_LIMIT)
-        .input(line)
-        .succeed()
-        .map(drop)
 }
 
 /// A password that nothing matches, instead of a locked account: sshd refuses the latter even by key
 /// where PAM is not asked (sshd_config(5), UsePAM).
 fn create_login(user: &UserName) -> Result<(), ToolError> {
     match account(user)? {
-        Account::Whole => return Ok(()),
-        Account::Missing => {}
+        Account::Whole => Ok(()),
+        Account::Missing => add_user(&[
+            "--user-group",
+            "--create-home",
+            "--shell",
+            "/bin/bash",
+            "--password",
+            "*",
+            "--",
+            user.as_str(),
+        ]),
         Account::Groupless { gid } => {
-            declare(&format!("g {user} {gid}\n"))?;
+            add_group(user, gid)?;
             // Nor has it a line in /etc/shadow then, without which nobody comes in, and no home: pwconv(8),
             // mkhomedir_helper(8).
             quick(&["pwconv"])?;
-            return quick(&["mkhomedir_helper", user.as_str()]);
+            quick(&["mkhomedir_helper", user.as_str()])
         }
     }
-    let argv = [
-        "useradd",
-        "--user-group",
-        "--create-home",
-        "--shell",
-        "/bin/bash",
-        "--password",
-        "*",
-        "--",
-        user.as_str(),
-    ];
-    Program::new(&argv, ACCOUNT_LIMIT).succeed().map(drop)
+}
+
+fn account(user: &UserName) -> Result<Account, ToolError> {
+    accounts::account(Path::new(PASSWD), Path::new(GROUP), user)
+        .map_err(|error| unreadable("reading the accounts", &error))
+}
+
+fn add_user(arguments: &[&str]) -> Result<(), ToolError> {
+    forget_stale_locks()?;
+    quick(&[&["useradd"], arguments].concat())
+}
+
+fn add_group(user: &UserName, gid: u32) -> Result<(), ToolError> {
+    forget_stale_locks()?;
+    quick(&["groupadd", "--gid", &gid.to_string(), "--", user.as_str()])
+}
+
+/// A lock holds the number of its process before it gets its name, so an empty one is of a host that lost
+/// power, and no tool would ever get past it. One with a number is looked at by the tools themselves.
+fn forget_stale_locks() -> Result<(), ToolError> {
+    for lock in ACCOUNT_LOCKS {
+        let is_empty =
+            fs::symlink_metadata(lock).is_ok_and(|lock| lock.is_file() && lock.len() == 0);
+        if is_empty {
+            fs::remove_file(lock).map_err(|error| unreadable("removing a stale lock", &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(doing: &str, error: &io::Error) -> ToolError {
+    ToolError::Failed {
+        tool: doing.to_owned(),
+        output: error.to_string(),
+    }
 }
 
 fn quick(argv: &[&str]) -> Result<(), ToolError> {
