@@ -30,6 +30,9 @@ pub struct Drift {
 impl Drift {
     /// The drift that a host with this generation tells of.
     pub fn of(manifest: &Manifest, lines: Vec<String>) -> Self {
+        if lines.is_empty() {
+            return Self::default();
+        }
         let slices = manifest.slices.iter();
         let all = slices.map(|(project, placed)| {
             let environment = placed.provenance.environment.clone();
@@ -131,6 +134,16 @@ mod tests {
 
     use super::*;
     use crate::desired::sample::Sample;
+
+    #[test]
+    fn where_all_is_as_it_was_pushed_nothing_is_to_be_typed() {
+        let mut sample = Sample::new("[apps.api]\non = \"web1\"\nsource = \"app\"\n");
+        let desired = sample.desired();
+        sample.settle(&desired);
+        let drift = Drift::of(&sample.hello.manifest, Vec::new());
+        assert!(drift.is_none());
+        assert_eq!(drift.cure("shop", ("prod", "web1")), "");
+    }
 
     #[test]
     fn each_difference_is_put_right_by_whoever_declares_it() {
