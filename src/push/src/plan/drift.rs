@@ -82,11 +82,12 @@ impl Drift {
         }
         let here = format!("{own}/{environment}");
         for (project, theirs) in &self.projects {
-            all.push(if project.as_str() == HOST_SLICE && *theirs == here {
+            let is_ours = project.as_str() == own || *theirs == here;
+            all.push(if project.as_str() == HOST_SLICE && is_ours {
                 format!(
                     "`push bootstrap {environment} -l {host} --again` applies again what its bootstrap declares"
                 )
-            } else if project.as_str() == own {
+            } else if is_ours {
                 format!(
                     "`push {environment} -l {host} --again` applies again what {own} declares there"
                 )
@@ -188,6 +189,12 @@ mod tests {
         );
         let firewall = cure("the firewall is not loaded: there is no table inet push");
         assert!(firewall.starts_with(bootstrap), "{firewall}");
+        let drift = Drift::of(&manifest, vec!["the firewall is not loaded".to_owned()]);
+        assert!(
+            drift
+                .cure(HOST_SLICE, ("prod", "web1"))
+                .starts_with(bootstrap)
+        );
         let release = cure("/srv/api/current is missing");
         assert!(release.starts_with(deploy) && !release.contains("bootstrap"));
         // Another project's, although a name of ours is in it.
