@@ -147,6 +147,22 @@ mod tests {
     }
 
     #[test]
+    fn a_bootstrap_of_another_environment_is_named_by_it() {
+        let elsewhere = Drift {
+            lines: vec!["the firewall is not loaded".to_owned()],
+            projects: [(HOST_SLICE.parse().unwrap(), "blog/live".to_owned())].into(),
+        };
+        let told = elsewhere.cure("shop", ("prod", "web1"));
+        assert!(told.contains("a bootstrap of blog/live"), "{told}");
+        assert_eq!(
+            elsewhere
+                .without(&HOST_SLICE.parse().unwrap())
+                .cure("shop", ("prod", "web1")),
+            ""
+        );
+    }
+
+    #[test]
     fn each_difference_is_put_right_by_whoever_declares_it() {
         let sample = Sample::new(
             "[apps.api]\non = \"web1\"\nsource = \"app\"\n[apps.api.service]\nexec = \"/bin/true\"\n",
@@ -205,18 +221,6 @@ mod tests {
         );
         let nobodys = cure("push-recover.service is not enabled: nothing recovers at boot");
         assert!(nobodys.contains(deploy) && nobodys.contains(bootstrap));
-        let elsewhere = Drift {
-            lines: vec!["the firewall is not loaded".to_owned()],
-            projects: [(HOST_SLICE.parse().unwrap(), "blog/live".to_owned())].into(),
-        };
-        let told = elsewhere.cure(own.as_str(), ("prod", "web1"));
-        assert!(told.contains("a bootstrap of blog/live"), "{told}");
-        assert_eq!(
-            elsewhere
-                .without(&HOST_SLICE.parse().unwrap())
-                .cure("shop", ("prod", "web1")),
-            ""
-        );
         let moved = cure("/srv/api/current does not lead to what is declared");
         assert!(
             moved.starts_with("move away") && moved.contains(deploy),
