@@ -116,7 +116,8 @@ fn an_account_that_a_cut_left_half_made_is_completed() {
     let group = says(host, &["getent", "group", "api"]);
     let number = group.split(':').nth(2).unwrap();
     assert!(ids.contains(&format!("gid={number}(api)")), "{ids} {group}");
-    // Nor does a lock of before keep a user from being made.
+    // Nor does a lock that a cut left empty keep a user from being made.
+    touch(host, "/etc/passwd.lock");
     lab.deploys(&fragile("two").replace("source =", "user = \"other\"\nsource ="));
     assert!(says(host, &["id", "other"]).contains("(other)"));
 }

@@ -261,7 +261,7 @@ fn release(change: &Change<ReleaseNote>) -> String {
         }
         (None, Some(to)) => format!("{} ({})", paint(TITLE, &to.id), measure::bytes(to.size)),
         (Some(from), None) => format!(
-            "{} goes out of service; its files stay until pruned, and shared folders for good",
+            "{} goes out of service; its files stay until pruned, shared folders, if any, for good",
             from.id
         ),
         (None, None) => String::new(),
